@@ -11,7 +11,8 @@ __all__ = ["Progress", "silent"]
 class Progress(Protocol):
     """Called now and then with what is done, out of how much, and a word on what it is."""
 
-    def __call__(self, done: int, total: int, what: str = "") -> None: ...
+    def __call__(self, done: int, total: int, what: str = "") -> None:
+        """`done` of `total` steps of `what` are finished."""
 
 
 def _silent(done: int, total: int, what: str = "") -> None:

@@ -118,7 +118,9 @@ class Comparisons:
             if column is not None and column.shape != (m,):
                 raise InputError(f"{name} has shape {column.shape}; with {m} comparisons it must be ({m},)")
         if m and (self.user.min() < 0 or self.user.max() >= self.n_users):
-            raise InputError(f"user numbers run from {self.user.min()} to {self.user.max()}; they must be in [0, {self.n_users})")
+            raise InputError(
+                f"user numbers run from {self.user.min()} to {self.user.max()}; they must be in [0, {self.n_users})"
+            )
         if m and not (np.all(self.label >= 0) and np.all(self.label <= 1)):
             raise InputError("labels must be probabilities in [0, 1]")
         if m and not (np.all(self.weight >= 0) and np.all(np.isfinite(self.weight))):
@@ -308,7 +310,12 @@ class UserStates:
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """A JSON-able header and plain arrays, for safetensors."""
-        header = {"method": self.method, "fingerprint": self.fingerprint, "count": self.count, "texts": dict(self.texts)}
+        header = {
+            "method": self.method,
+            "fingerprint": self.fingerprint,
+            "count": self.count,
+            "texts": dict(self.texts),
+        }
         arrays = {f"array.{name}": array for name, array in self.arrays.items()}
         for name, column in self.ragged.items():
             arrays[f"offsets.{name}"] = column.offsets
@@ -363,12 +370,14 @@ class UserState:
 
     def to_bytes(self) -> bytes:
         """The state as one safetensors blob."""
-        from safetensors.numpy import save
-
         import json
 
+        from safetensors.numpy import save
+
         header, arrays = self.batch.to_arrays()
-        return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"palate": json.dumps(header)})
+        return save(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"palate": json.dumps(header)}
+        )
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> UserState:

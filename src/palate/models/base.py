@@ -139,7 +139,9 @@ class Method(ABC):
         states.require(self.name, self.fingerprint_)
         user_index = np.asarray(user_index, np.int64)
         if not len(left) == len(right) == len(user_index):
-            raise InputError(f"{len(left)} left, {len(right)} right items and {len(user_index)} users; the three must be equal")
+            raise InputError(
+                f"{len(left)} left, {len(right)} right items and {len(user_index)} users; the three must be equal"
+            )
         return self._prefer(left, right, states, user_index, self._base_margin(left, right))
 
     def reward(self, items: Items, states: UserStates) -> np.ndarray:
@@ -207,9 +209,13 @@ class Method(ABC):
             header = json.loads(file.metadata()["palate"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if header["format"] > FORMAT_VERSION:
-            raise VersionError(f"{path}: format {header['format']} is newer than this Palate reads ({FORMAT_VERSION}); upgrade palate")
+            raise VersionError(
+                f"{path}: format {header['format']} is newer than this Palate reads ({FORMAT_VERSION}); upgrade palate"
+            )
         if header["method"] != cls.name:
-            raise InputError(f"{path} holds the method {header['method']!r}, not {cls.name!r}; load it with palate.models.load_method")
+            raise InputError(
+                f"{path} holds the method {header['method']!r}, not {cls.name!r}; load it with palate.models.load_method"
+            )
         return cls._restore(header, arrays)
 
     @classmethod
@@ -232,7 +238,11 @@ class Method(ABC):
         return method
 
     def _dump(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        header: dict[str, Any] = {"format": FORMAT_VERSION, "method": self.name, "config": self.config.model_dump(mode="json")}
+        header: dict[str, Any] = {
+            "format": FORMAT_VERSION,
+            "method": self.name,
+            "config": self.config.model_dump(mode="json"),
+        }
         header |= {"values": {}, "dicts": [], "states": {}}
         arrays: dict[str, np.ndarray] = {}
         for name, value in sorted(vars(self).items()):
@@ -249,7 +259,9 @@ class Method(ABC):
             elif isinstance(value, (bool, int, float, str)) or value is None:
                 header["values"][name] = value
             else:
-                raise TypeError(f"{self.name}.{name} is a {type(value).__name__}; learned attributes must be arrays, numbers, texts or states")
+                raise TypeError(
+                    f"{self.name}.{name} is a {type(value).__name__}; learned attributes must be arrays, numbers, texts or states"
+                )
         return header, arrays
 
     # -- checks and the base reward -------------------------------------------------------------------------------
@@ -260,17 +272,25 @@ class Method(ABC):
 
     def _check_items(self, items: Items) -> None:
         if "features" in self.traits.needs and items.dim == 0:
-            raise InputError(f"{self.name} needs item features and these items have none; choose features= (minilm, smollm2, …)")
+            raise InputError(
+                f"{self.name} needs item features and these items have none; choose features= (minilm, smollm2, …)"
+            )
         if "keys" in self.traits.needs and len(items) and not np.any(items.keys >= 0):
-            raise InputError(f"{self.name} needs known items and all keys are -1; it cannot score texts it has never seen")
+            raise InputError(
+                f"{self.name} needs known items and all keys are -1; it cannot score texts it has never seen"
+            )
         if "base_reward" in self.traits.needs and items.base_reward is None:
             raise InputError(f"{self.name} needs base_reward; pass the scores of your reward model")
         if not np.isfinite(items.features).all():
             raise InputError("item features have NaN or infinite values; embed those texts again")
         if hasattr(self, "dim_") and items.dim != self.dim_:
-            raise InputError(f"items have {items.dim} features, {self.name} was fitted with {self.dim_}; use the same featurizer")
+            raise InputError(
+                f"items have {items.dim} features, {self.name} was fitted with {self.dim_}; use the same featurizer"
+            )
         if hasattr(self, "has_base_") and self.has_base_ and items.base_reward is None:
-            raise InputError(f"{self.name} was fitted on top of a base reward and these items have none; score them first")
+            raise InputError(
+                f"{self.name} was fitted on top of a base reward and these items have none; score them first"
+            )
 
     def _base_margin(self, left: Items, right: Items) -> np.ndarray:
         """(m,) what the base reward adds to the logit."""

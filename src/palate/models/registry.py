@@ -25,7 +25,10 @@ _BUILT_IN = {
 
 def available() -> list[str]:
     """Names of all methods, built in and from the entry point group `palate.methods`."""
-    return [*_BUILT_IN, *sorted(point.name for point in entry_points(group="palate.methods") if point.name not in _BUILT_IN)]
+    return [
+        *_BUILT_IN,
+        *sorted(point.name for point in entry_points(group="palate.methods") if point.name not in _BUILT_IN),
+    ]
 
 
 def get(name: str) -> type[Method]:
