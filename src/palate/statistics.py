@@ -2,9 +2,9 @@
 
 Results of one person are alike, and so are results on one prompt or item. Intervals therefore resample people, or people
 *and* prompts (two-way). Product weights count the variance of single rows up to three times (Owen 2007, "The pigeonhole
-bootstrap", theorem 2), so the two-way draws are shrunk to the variance of crossed effects (Cameron, Gelbach and
-Miller 2011, eq. 2.3; for rows with two items its dyadic form, Fafchamps and Gubert 2007), and widened for few people by
-Hesterberg's (2015) expanded percentiles. Everything is a product of weight matrices; nothing loops over draws or people.
+bootstrap"), so the two-way draws are shrunk to the variance of crossed effects (Cameron, Gelbach and Miller 2011; for
+rows with two items its dyadic form, Fafchamps and Gubert 2007), and widened for few people by Hesterberg's (2015)
+expanded percentiles. Everything is a product of weight matrices; nothing loops over draws or people.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def share(successes: float, n: int, *, level: float = 0.95, unit: str = "pairs")
         level: of the interval.
         unit: what is counted.
 
-    Source: Wilson 1927; Brown, Cai and DasGupta 2001, eq. 4.
+    Source: Wilson 1927; Brown, Cai and DasGupta 2001.
     """
     if not 0 <= successes <= n:
         raise InputError(f"{successes} successes out of {n}; they must be between 0 and n")

@@ -1,0 +1,237 @@
+"""What a benchmark leaves behind: one folder, readable by people and by the report.
+
+manifest.json          version, format, data fingerprints, settings, library versions
+audit-<data>.json      the audit of each data set, where one was made
+cells/<key>.json       one per data × protocol × method × seed × fold: seconds, memory, settings, tuning
+cells/<key>.parquet    its predictions, one line per held-out row and number of answers
+per_user.parquet       one line per data × protocol × method × seed × fold × k × person
+results.json           the rows of the tables, and what was skipped and why
+report.html            written by `palate.report`
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from palate.errors import InputError, VersionError
+from palate.files import atomic_path, read_json, write_json
+from palate.statistics import Estimate
+
+__all__ = [
+    "GAINS",
+    "METRICS",
+    "PER_USER",
+    "PREDICTIONS",
+    "RESULTS_FORMAT",
+    "ROW_KEYS",
+    "SEEN",
+    "Results",
+    "k_name",
+    "k_number",
+    "result_row",
+]
+
+RESULTS_FORMAT = 1
+"""Version of the folder's form; a folder with a higher one is refused."""
+
+SEEN = -1
+"""How frames write `k` for people seen in training; JSON rows say "seen"."""
+
+METRICS = (
+    "accuracy",
+    "auc",
+    "log_loss",
+    "calibration_error",
+    "calibration_slope",
+    "minority_accuracy",
+    "worst_tenth_accuracy",
+)
+"""Metrics of every method; higher is better except log-loss and calibration error, and a slope of 1 is best."""
+
+GAINS = ("accuracy_gain", "log_loss_gain")
+"""Paired with `pooled` on the same rows of the same cells; positive is better in both."""
+
+ROW_KEYS = ("data", "method", "protocol", "k", "metric", "value", "low", "high", "n_users", "seconds", "claim")
+"""Keys of one result row. `seconds`: fitting, adapting at this k and predicting, mean over cells."""
+
+PREDICTIONS = {
+    "seed": pl.Int32,
+    "fold": pl.Int32,  # -1 without folds
+    "k": pl.Int32,  # SEEN or the number of answers
+    "row": pl.Int32,  # of the data set
+    "user": pl.Int32,  # index into the data set's users
+    "left": pl.Int32,  # index into its items
+    "right": pl.Int32,
+    "group": pl.Int32,  # prompt of the row
+    "label": pl.Float64,
+    "weight": pl.Float64,
+    "probability": pl.Float64,  # that left is preferred
+}
+"""Columns of a cell's predictions."""
+
+PER_USER = {
+    "data": pl.String,
+    "protocol": pl.String,
+    "method": pl.String,
+    "seed": pl.Int32,
+    "fold": pl.Int32,
+    "k": pl.Int32,
+    "user": pl.Int32,
+    "n": pl.Int32,  # held-out rows
+    "accuracy": pl.Float64,
+    "log_loss": pl.Float64,
+    "auc": pl.Float64,  # null where the held-out labels are all alike
+    "minority": pl.Boolean,  # by training and history rows
+    "noisy": pl.Boolean,  # by training and history rows
+    "worst_tenth": pl.Boolean,  # by training and history rows
+    "agreement": pl.Float64,  # shrunken agreement with the consensus on training and history rows
+    "n_train": pl.Int32,  # the person's training or history rows
+}
+"""Columns of the table of people."""
+
+
+def k_name(k: int) -> str | int:
+    """`k` as JSON rows write it: "seen", or the number of answers."""
+    return "seen" if k == SEEN else int(k)
+
+
+def k_number(k: str | int) -> int:
+    """`k` as frames write it, from either form."""
+    return SEEN if k == "seen" else int(k)
+
+
+def result_row(
+    data: str, method: str, protocol: str, k: int, metric: str, estimate: Estimate, seconds: float
+) -> dict[str, Any]:
+    """One row of `results.json`; numbers that are not finite become None."""
+    numbers = estimate.to_dict()
+    return {
+        "data": data,
+        "method": method,
+        "protocol": protocol,
+        "k": k_name(k),
+        "metric": metric,
+        "value": numbers["value"],
+        "low": numbers["low"],
+        "high": numbers["high"],
+        "n_users": numbers["n"],
+        "seconds": round(float(seconds), 4) if math.isfinite(seconds) else None,
+        "claim": numbers["claim"],
+    }
+
+
+@dataclass(frozen=True)
+class Results:
+    """A benchmark's results.
+
+    Args:
+        rows: dicts with `ROW_KEYS`.
+        skipped: dicts `data protocol method reason`, methods that could not run and what they need.
+        cells: the cells' JSON, each with its `key`.
+        per_user: frame with the columns `PER_USER`.
+        audits: data name -> the audit's dict.
+        manifest: what was run with what.
+        folder: where it lies, or None in memory.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    manifest: Mapping[str, Any]
+    skipped: tuple[dict[str, Any], ...] = ()
+    cells: tuple[dict[str, Any], ...] = ()
+    per_user: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PER_USER))
+    audits: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Results:
+        """Read a results folder.
+
+        Raises:
+            InputError: there are no results in it.
+            VersionError: it was written by a newer Palate.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        if manifest is None or not (folder / "results.json").exists():
+            raise InputError(f"{folder}: no finished results here (results.json); run palate bench -o {folder} first")
+        table = read_json(folder / "results.json")
+        per_user = folder / "per_user.parquet"
+        return cls(
+            rows=tuple(table["rows"]),
+            skipped=tuple(table["skipped"]),
+            manifest=manifest,
+            cells=tuple(read_json(folder / "cells" / f"{key}.json") for key in manifest["cells"]),
+            per_user=pl.read_parquet(per_user) if per_user.exists() else pl.DataFrame(schema=PER_USER),
+            audits={path.stem.removeprefix("audit-"): read_json(path) for path in sorted(folder.glob("audit-*.json"))},
+            folder=folder,
+        )
+
+    def select(self, **wanted: Any) -> list[dict[str, Any]]:
+        """Rows whose keys equal all of `wanted` (`method="factor", k=5, metric="accuracy_gain"`)."""
+        unknown = sorted(set(wanted) - set(ROW_KEYS))
+        if unknown:
+            raise InputError(f"rows have no key {unknown[0]!r}; they have: {', '.join(ROW_KEYS)}")
+        return [row for row in self.rows if all(row[name] == value for name, value in wanted.items())]
+
+    def to_frame(self) -> pl.DataFrame:
+        """The rows as a frame, `k` as text."""
+        return pl.DataFrame([row | {"k": str(row["k"])} for row in self.rows], infer_schema_length=None)
+
+    def predictions(self, **wanted: Any) -> pl.DataFrame:
+        """Predictions of the cells whose `data`, `protocol`, `method`, `seed` and `fold` equal those of `wanted`.
+
+        Returns:
+            Columns `data protocol method` and `PREDICTIONS`.
+
+        Raises:
+            InputError: the results are in memory only, so that there are none.
+        """
+        if self.folder is None:
+            raise InputError("these results have no folder, so no predictions; run the benchmark with out=")
+        frames = [
+            pl.read_parquet(self.folder / "cells" / f"{cell['key']}.parquet").select(
+                *(pl.lit(cell[name]).alias(name) for name in ("data", "protocol", "method")), *PREDICTIONS
+            )
+            for cell in self.cells
+            if cell["status"] == "done" and all(cell[name] == value for name, value in wanted.items())
+        ]
+        schema = {name: pl.String for name in ("data", "protocol", "method")} | PREDICTIONS
+        return pl.concat(frames) if frames else pl.DataFrame(schema=schema)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The folder's manifest, or None where there is none.
+
+    Raises:
+        InputError: it is not readable.
+        VersionError: it was written by a newer Palate.
+    """
+    path = folder / "manifest.json"
+    if not path.exists():
+        return None
+    try:
+        manifest = read_json(path)
+        version = int(manifest["format"])
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: not a results manifest; choose another folder with -o") from None
+    if version > RESULTS_FORMAT:
+        raise VersionError(
+            f"{path}: results format {version} is newer than this Palate reads ({RESULTS_FORMAT}); upgrade palate"
+        )
+    return manifest
+
+
+def write_tables(
+    folder: Path, rows: Iterable[Mapping[str, Any]], skipped: Iterable[Mapping[str, Any]], per_user: pl.DataFrame
+) -> None:
+    """Write `results.json` and `per_user.parquet`, each atomically."""
+    with atomic_path(folder / "per_user.parquet") as temporary:
+        per_user.write_parquet(temporary)
+    write_json(folder / "results.json", {"rows": list(rows), "skipped": list(skipped)})
