@@ -282,13 +282,17 @@ class _Table:
         means = _by(who, len(people)) @ (weight[:, None] * values) / total
         centre = means.mean(axis=0) if len(people) else np.full(values.shape[1], np.nan)
 
-        def gathered(rows: np.ndarray) -> sparse.csr_array:
-            table = sparse.coo_array((rows, (who, key)), (len(people), member.shape[0])).tocsr()
-            table.sum_duplicates()
-            return table
+        n_keys = member.shape[0]
+        spots, spot = np.unique(who * n_keys + key, return_inverse=True)
+        gather = _by(spot, len(spots))
+        start = np.searchsorted(spots, n_keys * np.arange(len(people) + 1))
+        residual = gather @ (weight[:, None] * (values - means[who]))
 
-        inside = tuple(gathered(weight * (values[:, j] - means[who, j])) for j in range(values.shape[1]))
-        return cls(centre, means - centre, inside, gathered(weight), member)
+        def table(column: np.ndarray) -> sparse.csr_array:
+            return sparse.csr_array((column, spots % n_keys, start), (len(people), n_keys))
+
+        inside = tuple(table(residual[:, j]) for j in range(values.shape[1]))
+        return cls(centre, means - centre, inside, table(gather @ weight), member)
 
 
 def _keys(group: np.ndarray) -> tuple[np.ndarray, sparse.csr_array]:

@@ -1,0 +1,135 @@
+"""Who counts as a minority person, or among the worst tenth: decided on training and history rows alone.
+
+Such people are the ones personalization is for, so their accuracy stands beside the mean. Choosing them by held-out
+results would choose by luck. Instead each person's agreement with the others is taken on rows a method may learn from:
+
+    agreement of u = share of u's rows where the consensus of the *others* picked the same side
+
+The consensus is the majority of at least three other people on the same pair; where there is none, the sign of a
+Bradley–Terry score difference, fitted to the rows of other people (five folds of people).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from palate.evaluate.audit_people import SURE, Agreement, below, beta_prior, summed
+from palate.rng import derive
+from palate.types import Comparisons
+
+__all__ = ["Standing", "consensus_scores", "standing"]
+
+_FOLDS = 5
+_RATERS = 3
+_RIDGE = 1.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where each person of a data set stands, by training and history rows.
+
+    Args:
+        agreement: (n_users,) shrunken agreement with the others; NaN for people without decided rows.
+        minority: (n_users,) surely (P > .9) agree with the others on fewer than half of the rows.
+        worst_tenth: (n_users,) the tenth of `people` with the lowest agreement.
+        n_train: (n_users,) training or history rows.
+    """
+
+    agreement: np.ndarray
+    minority: np.ndarray
+    worst_tenth: np.ndarray
+    n_train: np.ndarray
+
+
+def standing(train: Comparisons, history: Comparisons, *, seed: int = 0) -> Standing:
+    """Standing of everybody from the rows that methods learn from.
+
+    Args:
+        train: rows of the training people, numbered as in the whole data set.
+        history: rows of the new people, numbered likewise; their consensus is that of the training people.
+        seed: of the folds of people.
+    """
+    n_users = train.n_users
+    known = np.bincount(train.user, minlength=n_users) > 0
+    fold = derive(seed, "standing").integers(_FOLDS, size=n_users)
+    side = _majority(train, train, own=True)
+    for part in range(_FOLDS):
+        open_ = (fold[train.user] == part) & np.isnan(side)
+        others = train.take(fold[train.user] != part)
+        if open_.any() and len(others):
+            side[open_] = _sign(consensus_scores(others), train.take(open_))
+    side_new = _majority(train, history, own=False)
+    open_ = np.isnan(side_new)
+    if open_.any():
+        side_new[open_] = _sign(consensus_scores(train), history.take(open_))
+    label = np.concatenate([train.label, history.label])
+    side, user = np.concatenate([side, side_new]), np.concatenate([train.user, history.user])
+    credit = np.where(side > 0, label, np.where(side < 0, 1 - label, 0.5))
+    credit[(label == 0.5) | np.isnan(side)] = np.nan
+    agreement = summed(credit, user, n_users)
+    seen = Agreement(np.where(known, agreement.right, 0.0), np.where(known, agreement.n, 0.0))
+    a, b = beta_prior(seen)
+    shrunken = np.where(agreement.n > 0, (agreement.right + a) / (agreement.n + a + b), np.nan)
+    minority = np.nan_to_num(below(agreement, 0.5, (a, b))) > SURE
+    worst = _lowest_tenth(shrunken, known) | _lowest_tenth(shrunken, ~known)
+    return Standing(shrunken, minority, worst, np.bincount(user, minlength=n_users))
+
+
+def consensus_scores(comparisons: Comparisons) -> np.ndarray:
+    """(n_items,) Bradley–Terry scores of items with a ridge of 1, the same for everybody; 0 where never compared."""
+    n, m = len(comparisons.items), len(comparisons)
+    rows = np.tile(np.arange(m), 2)
+    columns = np.concatenate([comparisons.left, comparisons.right])
+    design = sparse.csr_array((np.repeat([1.0, -1.0], m), (rows, columns)), (m, n))
+    label, weight = comparisons.label, comparisons.weight
+
+    def loss(score: np.ndarray) -> tuple[float, np.ndarray]:
+        logit = design @ score
+        value = weight @ (np.logaddexp(0.0, logit) - label * logit) + _RIDGE / 2 * score @ score
+        return value, design.T @ (weight * (expit(logit) - label)) + _RIDGE * score
+
+    return minimize(loss, np.zeros(n), jac=True, method="L-BFGS-B", options={"maxiter": 100}).x
+
+
+def _sign(score: np.ndarray, rows: Comparisons) -> np.ndarray:
+    return np.sign(score[rows.left] - score[rows.right])
+
+
+def _majority(train: Comparisons, rows: Comparisons, *, own: bool) -> np.ndarray:
+    """(len(rows),) side the majority of other people took on the row's pair: 1 left, -1 right, 0 split, NaN too few.
+
+    Args:
+        train: the votes.
+        rows: the rows asked about.
+        own: whether the people of `rows` are among those of `train`, so that their votes must be left out.
+    """
+    n = len(rows.items)
+    votes, asked = _pairs(train, n), _pairs(rows, n)
+    pairs, number = np.unique(np.concatenate([votes, asked]), return_inverse=True)
+    at, here = number[: len(votes)], number[len(votes) :]
+    vote = np.where(train.left < train.right, 1.0, -1.0) * np.sign(train.label - 0.5)
+    balance = np.bincount(at, vote, len(pairs))[here]
+    raters = np.bincount(at, vote != 0, len(pairs))[here]
+    if own:
+        _, same = np.unique(at * train.n_users + train.user, return_inverse=True)
+        balance = balance - np.bincount(same, vote)[same]
+        raters = raters - np.bincount(same, vote != 0)[same]
+    side = np.sign(balance) * np.where(rows.left < rows.right, 1.0, -1.0)
+    return np.where(raters >= _RATERS, side, np.nan)
+
+
+def _pairs(comparisons: Comparisons, n: int) -> np.ndarray:
+    left, right = comparisons.left.astype(np.int64), comparisons.right.astype(np.int64)
+    return np.minimum(left, right) * n + np.maximum(left, right)
+
+
+def _lowest_tenth(agreement: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """(n_users,) the tenth (rounded up) of the people in `among` with the lowest agreement."""
+    people = np.flatnonzero(among & ~np.isnan(agreement))
+    lowest = people[np.argsort(agreement[people], kind="stable")[: -(-len(people) // 10)]]
+    return np.isin(np.arange(len(agreement)), lowest)
