@@ -1,0 +1,109 @@
+"""Who takes part in a benchmark: methods by name, by `name:setting=value`, or as instances."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from palate.errors import ConfigError
+from palate.models import registry
+from palate.models.base import Method
+
+__all__ = ["BASELINE", "REFERENCE", "Contender", "contenders"]
+
+REFERENCE = "pooled"
+"""Gains are over this method; it always takes part."""
+
+BASELINE = "sklearn"
+"""What a good engineer writes in an afternoon; in every table."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method with the settings that are fixed for it.
+
+    Args:
+        label: its name in the tables.
+        method: its name in the registry, or "sklearn".
+        factory: its class.
+        fixed: settings that tuning must not touch.
+        tunable: False for instances, which run as they are.
+    """
+
+    label: str
+    method: str
+    factory: type[Method]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    tunable: bool = True
+
+    def make(self, chosen: Mapping[str, Any] | None = None) -> Method:
+        """A fresh method with the fixed and the chosen settings."""
+        return self.factory(**{**(chosen or {}), **self.fixed})
+
+    @classmethod
+    def parse(cls, spec: str | Method) -> Contender:
+        """From `"factor"`, `"factor:rank=4,l2=0.1"` or an instance.
+
+        Raises:
+            ConfigError: there is no such method or setting, or a setting has no value.
+        """
+        if isinstance(spec, Method):
+            changed = spec.config.model_dump(exclude_defaults=True)
+            return cls(_label(spec.name, changed), spec.name, type(spec), spec.config.model_dump(), tunable=False)
+        name, _, rest = spec.strip().partition(":")
+        settings = dict(_setting(spec, part) for part in rest.split(",") if part) if rest else {}
+        contender = cls(_label(name, settings), name, _class(name), settings)
+        contender.make()  # an unknown setting is told before anything runs
+        return contender
+
+
+def contenders(specs: Iterable[str | Method], *, baseline: bool = True) -> tuple[Contender, ...]:
+    """All contenders, the reference first and the scikit-learn baseline second, each label once.
+
+    Raises:
+        ConfigError: two different contenders would carry the same label.
+    """
+    wanted: list[str | Method] = [REFERENCE, *([BASELINE] if baseline else []), *specs]
+    found: dict[str, Contender] = {}
+    for spec in wanted:
+        contender = Contender.parse(spec)
+        earlier = found.get(contender.label)
+        if earlier is not None and earlier.factory is not contender.factory:
+            raise ConfigError(f"two different methods are called {contender.label!r}; give one another name")
+        if earlier is None or not contender.tunable:
+            found[contender.label] = contender
+    return tuple(found.values())
+
+
+def _class(name: str) -> type[Method]:
+    if name == BASELINE:
+        from palate.evaluate.baseline import SklearnBaseline
+
+        return SklearnBaseline
+    try:
+        return registry.get(name)
+    except ConfigError:
+        known = ", ".join([*registry.available(), BASELINE])
+        raise ConfigError(f"unknown method {name!r}; there are: {known}") from None
+
+
+def _setting(spec: str, part: str) -> tuple[str, Any]:
+    name, equals, value = part.partition("=")
+    if not equals:
+        raise ConfigError(f"{spec!r}: {part!r} has no value; write {part}=value")
+    try:
+        return name.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return name.strip(), value.strip()
+
+
+def _label(name: str, settings: Mapping[str, Any]) -> str:
+    if not settings:
+        return name
+    return name + ":" + ",".join(f"{key}={_plain(value)}" for key, value in sorted(settings.items()))
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,107 @@
+"""One method sits one exam: fit, adapt and predict, each timed."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from palate.evaluate.protocol import Exam
+from palate.evaluate.results import SEEN
+from palate.models.base import Method
+from palate.progress import Progress, silent
+from palate.types import Comparisons, UserStates
+
+__all__ = ["Paper", "peak_memory", "sit"]
+
+_ROWS_AT_ONCE = 32_768
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What a method answered.
+
+    Args:
+        probability: k -> (rows,) probability that left is preferred; `SEEN` for the seen people.
+        seconds: `fit`, and by k `adapt` and `predict`.
+    """
+
+    probability: Mapping[int, np.ndarray]
+    fit_seconds: float
+    adapt_seconds: Mapping[int, float]
+    predict_seconds: Mapping[int, float]
+
+    @staticmethod
+    def asked(exam: Exam, k: int) -> Comparisons:
+        """The rows that the probabilities at `k` are about."""
+        return exam.seen if k == SEEN else exam.new
+
+
+def sit(method: Method, exam: Exam, *, rng: np.random.Generator, progress: Progress = silent) -> Paper:
+    """Fit on the exam's training rows, then answer for seen people and for the cohort at every k.
+
+    Each k is one batched `adapt` of the whole cohort.
+    """
+    probability: dict[int, np.ndarray] = {}
+    adapt_seconds: dict[int, float] = {}
+    predict_seconds: dict[int, float] = {}
+    started = time.perf_counter()
+    method.fit(exam.train, rng=rng, progress=progress)
+    fit_seconds = time.perf_counter() - started
+    if len(exam.seen):
+        started = time.perf_counter()
+        probability[SEEN] = _prefer(method, exam.seen, method.states_)
+        predict_seconds[SEEN] = time.perf_counter() - started
+    if len(exam.new):
+        for k, history in exam.prefixes.items():
+            started = time.perf_counter()
+            states = method.adapt(history)
+            adapted = time.perf_counter()
+            probability[k] = _prefer(method, exam.new, states)
+            adapt_seconds[k], predict_seconds[k] = adapted - started, time.perf_counter() - adapted
+    return Paper(probability, fit_seconds, adapt_seconds, predict_seconds)
+
+
+def _prefer(method: Method, rows: Comparisons, states: UserStates) -> np.ndarray:
+    """Preferences in blocks, so that a million rows never copy a million feature vectors."""
+    parts = []
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        block = slice(start, start + _ROWS_AT_ONCE)
+        left, right = rows.items.take(rows.left[block]), rows.items.take(rows.right[block])
+        parts.append(method.prefer(left, right, states, rows.user[block]))
+    return np.concatenate(parts)
+
+
+@contextmanager
+def peak_memory() -> Iterator[dict[str, float]]:
+    """Fill `["bytes"]` with the largest resident memory of this process inside the block.
+
+    Linux lets a process forget its high-water mark (`/proc/self/clear_refs`), so the peak is the block's own, at no cost.
+    Elsewhere it is the largest of the process so far. It includes what was loaded before: the interpreter, its libraries
+    and the data.
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        resettable = True
+    except OSError:
+        resettable = False
+    found: dict[str, float] = {}
+    try:
+        yield found
+    finally:
+        found["bytes"] = _high_water(resettable)
+
+
+def _high_water(resettable: bool) -> int:
+    if resettable:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

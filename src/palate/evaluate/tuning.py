@@ -1,0 +1,128 @@
+"""Choosing settings on validation people and validation prompts or items only, with the same budget for everybody.
+
+The chooser is handed an `Exam` made of training and validation rows; test and final rows are not in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from palate.errors import ConfigError, PalateError
+from palate.evaluate.contenders import Contender
+from palate.evaluate.metrics import log_loss, mean_by_user
+from palate.evaluate.protocol import Exam
+from palate.evaluate.sitting import sit
+from palate.progress import Progress, silent
+from palate.rng import derive
+
+__all__ = ["SPACES", "TUNING_KS", "Budget", "Choice", "candidates", "tune"]
+
+SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = MappingProxyType(
+    {
+        "sklearn": {"personal_c": (0.001, 0.01, 0.1, 1.0), "pooled_c": (0.01, 0.1, 1.0), "stacked": (True, False)},
+    }
+)
+"""Values tried, by method and setting. Methods that learn their own scales (`hierarchical`) have none."""
+
+TUNING_KS = (0, 5, 20)
+"""New validation people are scored after these many answers, beside the seen people."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every method may spend on tuning one cell.
+
+    Args:
+        configurations: settings tried at most, the defaults among them.
+        seconds: no further setting is begun after this long.
+    """
+
+    configurations: int = 8
+    seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.configurations < 1 or not self.seconds > 0:
+            raise ConfigError(
+                f"tuning budget of {self.configurations} configurations, {self.seconds} s; both must be positive"
+            )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen settings and how they were found.
+
+    Args:
+        settings: to be added to the contender's fixed ones.
+        record: JSON-able: every setting tried with its validation log-loss and seconds.
+    """
+
+    settings: Mapping[str, Any]
+    record: Mapping[str, Any] | None
+
+
+def candidates(contender: Contender, budget: Budget, *, seed: int) -> list[dict[str, Any]]:
+    """Settings to try: the defaults first, then the whole grid in a drawn order, as far as the budget goes."""
+    space = {name: values for name, values in SPACES.get(contender.method, {}).items() if name not in contender.fixed}
+    if not space or not contender.tunable:
+        return [{}]
+    grid = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    drawn = derive(seed, "tuning", contender.method).permutation(len(grid))
+    return [{}, *(grid[i] for i in drawn)][: budget.configurations]
+
+
+def tune(contender: Contender, exam: Exam, budget: Budget, *, seed: int, progress: Progress = silent) -> Choice:
+    """The settings with the lowest validation log-loss.
+
+    The log-loss is a mean over people for each of: seen people, and new people after 0, 5 and 20 answers (as far as the
+    exam goes); these count the same.
+
+    Args:
+        contender: whose settings.
+        exam: training rows, and validation rows to be asked about.
+        budget: the same for all contenders.
+        seed: of the order of the grid and of the fits.
+        progress: called after every setting tried.
+    """
+    tried = candidates(contender, budget, seed=seed)
+    if len(tried) == 1:
+        return Choice(tried[0], None)
+    begun = time.perf_counter()
+    record, best, best_loss = [], {}, np.inf
+    for number, settings in enumerate(tried):
+        if number and time.perf_counter() - begun > budget.seconds:
+            break
+        started = time.perf_counter()
+        try:
+            loss, note = _loss(contender, settings, exam, seed), None
+        except PalateError as error:
+            if number == 0:
+                raise
+            loss, note = np.inf, str(error)
+        seconds = round(time.perf_counter() - started, 3)
+        record.append({"settings": settings, "log_loss": loss if np.isfinite(loss) else None, "seconds": seconds})
+        if note:
+            record[-1]["note"] = note
+        if loss < best_loss:
+            best, best_loss = settings, loss
+        progress(number + 1, len(tried), f"tuning {contender.label}")
+    budget_record = {"configurations": budget.configurations, "seconds": budget.seconds}
+    return Choice(best, {"budget": budget_record, "tried": record, "chosen": best})
+
+
+def _loss(contender: Contender, settings: Mapping[str, Any], exam: Exam, seed: int) -> float:
+    """Mean validation log-loss over seen people and the numbers of answers."""
+    paper = sit(contender.make(settings), exam, rng=derive(seed, "fit"))
+    losses = []
+    for k, probability in paper.probability.items():
+        asked = paper.asked(exam, k)
+        if len(asked):
+            by_row = log_loss(asked.label, probability)
+            losses.append(np.nanmean(mean_by_user(by_row, asked.user, asked.n_users, asked.weight)))
+    return float(np.mean(losses)) if losses else float("inf")
