@@ -1,0 +1,161 @@
+"""One cell of a benchmark: data × protocol × method × seed × fold, run once and kept.
+
+A cell is two files, predictions and a JSON beside them that is written last and carries the checksum of the first: a cell
+without a whole JSON and matching predictions is not finished, whatever killed it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from palate.errors import PalateError
+from palate.evaluate.contenders import Contender
+from palate.evaluate.protocol import Exam
+from palate.evaluate.results import PREDICTIONS
+from palate.evaluate.sitting import Paper, peak_memory, sit
+from palate.evaluate.tuning import Budget, Choice, tune
+from palate.files import atomic_path, read_json, write_json
+from palate.progress import Progress, silent
+from palate.rng import derive
+
+__all__ = ["CELL_FORMAT", "Job", "cell_key", "read_cell", "run_cell", "slug"]
+
+CELL_FORMAT = 1
+"""Version of a cell's form and of how cells are computed; cells of another one are computed again."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is needed to compute one cell.
+
+    Args:
+        key: file name of the cell.
+        identity: what the cell is (see `cell_key`).
+        contender: the method and its fixed settings.
+        exam: what it is asked.
+        validation: the exam that tuning may see, or None for no tuning.
+        budget: of tuning.
+        group: (m,) prompt of every row of the data set.
+    """
+
+    key: str
+    identity: Mapping[str, Any]
+    contender: Contender
+    exam: Exam
+    validation: Exam | None
+    budget: Budget
+    group: np.ndarray
+
+
+def slug(text: str) -> str:
+    """`text` as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9_.=-]+", "-", text).strip("-.")[:60] or "data"
+
+
+def cell_key(identity: Mapping[str, Any]) -> str:
+    """File name of a cell: a readable head, and a digest of everything its numbers depend on.
+
+    Args:
+        identity: JSON-able; has `data protocol method seed fold` and fingerprints, settings, budget, numbers of answers.
+    """
+    text = json.dumps({"cell_format": CELL_FORMAT, **identity}, sort_keys=True, default=str)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    fold = "" if identity["fold"] < 0 else f"-f{identity['fold']}"
+    head = "-".join(slug(str(identity[name])) for name in ("data", "protocol", "method"))
+    return f"{head}-s{identity['seed']}{fold}-{digest}"
+
+
+def read_cell(folder: Path, key: str) -> tuple[dict[str, Any] | None, str | None]:
+    """A finished cell, or None; and one line to tell when there is a broken one, which will be computed again."""
+    path = folder / f"{key}.json"
+    if not path.exists():
+        return None, None
+    try:
+        cell = read_json(path)
+        if cell["status"] != "done":
+            return None, None
+        digest = _digest(folder / f"{key}.parquet")
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return None, f"{path}: the cell is damaged; computing it again"
+    if cell.get("predictions_digest") != digest:
+        return None, f"{folder / key}.parquet: the predictions are damaged; computing the cell again"
+    return cell, None
+
+
+def run_cell(job: Job, folder: Path, progress: Progress = silent) -> dict[str, Any]:
+    """Compute a cell and write it; a method that cannot run on these data gives a cell with `status` "skipped".
+
+    Returns:
+        The cell's JSON: identity, `status`, `reason`, `seconds` (tune, fit, and adapt and predict by k), `peak_memory`
+        in bytes, `settings` and `tuning`.
+    """
+    seed, label = int(job.identity["seed"]), job.contender.label
+    cell: dict[str, Any] = {"key": job.key, "cell_format": CELL_FORMAT, **job.identity}
+    try:
+        with peak_memory() as memory:
+            choice = Choice({}, None)
+            if job.validation is not None:
+                choice = tune(job.contender, job.validation, job.budget, seed=seed, progress=progress)
+            method = job.contender.make(choice.settings)
+            paper = sit(method, job.exam, rng=derive(seed, "fit"), progress=progress)
+    except PalateError as error:
+        cell |= {"status": "skipped", "reason": f"{label}: {error}"}
+        write_json(folder / f"{job.key}.json", cell)
+        return cell
+    with atomic_path(folder / f"{job.key}.parquet") as temporary:
+        _predictions(job, paper).write_parquet(temporary)
+    tuned = 0.0 if choice.record is None else sum(tried["seconds"] for tried in choice.record["tried"])
+    cell |= {
+        "status": "done",
+        "reason": None,
+        "seconds": {
+            "tune": round(tuned, 4),
+            "fit": round(paper.fit_seconds, 4),
+            "adapt": {str(k): round(seconds, 4) for k, seconds in paper.adapt_seconds.items()},
+            "predict": {str(k): round(seconds, 4) for k, seconds in paper.predict_seconds.items()},
+        },
+        "peak_memory": int(memory["bytes"]),
+        "settings": method.config.model_dump(mode="json"),
+        "tuning": choice.record,
+        "predictions_digest": _digest(folder / f"{job.key}.parquet"),
+    }
+    write_json(folder / f"{job.key}.json", cell)
+    return cell
+
+
+def _predictions(job: Job, paper: Paper) -> pl.DataFrame:
+    frames = []
+    for k, probability in paper.probability.items():
+        asked = paper.asked(job.exam, k)
+        seen = asked is job.exam.seen
+        rows = job.exam.seen_rows if seen else job.exam.new_rows
+        people = job.exam.train_users if seen else job.exam.cohort
+        columns = {
+            "seed": np.full(len(rows), job.identity["seed"]),
+            "fold": np.full(len(rows), job.identity["fold"]),
+            "k": np.full(len(rows), k),
+            "row": rows,
+            "user": people[asked.user],
+            "left": asked.left,
+            "right": asked.right,
+            "group": job.group[rows],
+            "label": asked.label,
+            "weight": asked.weight,
+            "probability": probability,
+        }
+        frames.append(pl.DataFrame(columns).cast(PREDICTIONS))
+    return pl.concat(frames) if frames else pl.DataFrame(schema=PREDICTIONS)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
