@@ -315,7 +315,7 @@ def _crossed(table: _Table, draws: int, rng: np.random.Generator) -> tuple[np.nd
     """Draws of (estimate - centre), (draws, j), with product weights, and the standard errors (j,) of crossed effects."""
     columns, n_users = len(table.centre), table.n_users
     if n_users == 0:
-        return np.empty((0, columns)), np.full(columns, np.nan)
+        return np.zeros((draws, columns)), np.full(columns, np.nan)
     people, groups = rng.spawn(2)
     stacked = sparse.vstack([table.mass, *table.inside], format="csr")
     blocks = []
