@@ -164,7 +164,7 @@ class Results:
         table = read_json(folder / "results.json")
         per_user = folder / "per_user.parquet"
         return cls(
-            rows=tuple(table["rows"]),
+            rows=tuple({name: row[name] for name in ROW_KEYS} for row in table["rows"]),
             skipped=tuple(table["skipped"]),
             manifest=manifest,
             cells=tuple(read_json(folder / "cells" / f"{key}.json") for key in manifest["cells"]),
