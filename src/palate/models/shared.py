@@ -67,13 +67,13 @@ class SharedReward:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Plain arrays under the names of the fields."""
-        return {name: np.asarray(value) for name, value in vars(self).items()}
+        return {name: np.atleast_1d(value) for name, value in vars(self).items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         """The inverse of `to_arrays`."""
         scalars = ("feature_variance", "effect_variance")
-        return cls(**{name: float(value) if name in scalars else np.asarray(value) for name, value in arrays.items()})
+        return cls(**{name: value.item() if name in scalars else value for name, value in arrays.items()})
 
 
 def locate(table: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -119,17 +119,16 @@ def fit_shared(
     problem = _Problem.of(comparisons, offset, item_effects)
     d, k = problem.sizes
     variances = np.full(2, 1.0 / l2) if l2 is not None else np.array([1.0 / max(d, 1), 0.5])
-    weights = np.zeros(d + k)
+    weights, shift = np.zeros(d + k), np.zeros(2)
     solver = _dense_solver if d + k <= _DENSE_LIMIT else _sparse_solver
     for round_ in range(_MAX_ROUNDS if d + k else 0):
         weights, moved, inverse_trace = _newton_step(problem, weights, variances, solver, traces=l2 is None)
         progress(round_ + 1, _MAX_ROUNDS, "shared reward")
-        shift = 0.0
         if l2 is None:
             updated = _next_variances(weights, variances, inverse_trace, problem.sizes)
-            shift = float(np.abs(np.log(updated / variances)).max())
-            variances = updated
-        if moved < 1e-5 and shift < 0.01:
+            shift, previous = np.log(updated / variances), shift
+            variances = np.clip(variances * np.exp(_extrapolate(shift, previous)), *_VARIANCE_BOUNDS)
+        if moved < 1e-5 and np.abs(shift).max() < 0.01:
             break
     return SharedReward(
         beta=weights[:d],
@@ -152,6 +151,15 @@ def _next_variances(
             determined = max(sizes[block] - inverse_trace[block] / variances[block], 1e-6)
             updated[block] = np.clip(part @ part / determined, *_VARIANCE_BOUNDS)
     return updated
+
+
+def _extrapolate(shift: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """Aitken's estimate of the sum of all shifts to come of log τ², at most five times the present one.
+
+    The fixed point converges linearly, and slowly on its way to τ = 0, where it matters most that it arrives.
+    """
+    ratio = np.divide(shift, previous, out=np.zeros(2), where=np.abs(previous) > np.abs(shift))
+    return shift / (1.0 - np.clip(ratio, 0.0, 0.8))
 
 
 @dataclass(frozen=True)

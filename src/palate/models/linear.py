@@ -1,0 +1,134 @@
+"""Methods whose personal part is linear in a basis, with a Gaussian posterior per person.
+
+    reward_u(x) = shared(x) + basis(x)·w_u,      w_u ~ N(mean, precision⁻¹) a priori,
+
+so that a person is `mean` (r,) and `covariance` (r, r), and adapting is one penalised logistic regression.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+
+from palate.models.base import Method
+from palate.models.likelihood import adapt_users, predictive
+from palate.rng import RNGLike, normalise
+from palate.types import Comparisons, Items, UserStates
+
+__all__ = ["LinearMethod", "logit_variance"]
+
+_CHUNK = 8192
+
+
+class LinearMethod(Method):
+    """Base of methods with `basis` and `offset` (trait `linear`).
+
+    A subclass implements `_fit`, `_basis` and, where people share a reward, `_shared`; `_fit` sets `prior_mean_` (r,)
+    and `prior_precision_` (r, r) and ends with `_set_states`. It may learn `temper_`.
+
+    Attributes:
+        prior_mean_: (r,) of a person about whom nothing is known.
+        prior_precision_: (r, r), positive definite.
+        temper_: factor on the logit, mean and standard deviation alike, when a preference is predicted; below 1 for a
+            model that is too sure of itself.
+    """
+
+    prior_mean_: np.ndarray
+    prior_precision_: np.ndarray
+    temper_: float = 1.0
+
+    # -- the public face of a linear method -----------------------------------------------------------------------
+
+    def basis(self, items: Items) -> np.ndarray:
+        """(n, r) float64: what a person's weights multiply."""
+        self._check_fitted()
+        self._check_items(items)
+        return self._basis(items)
+
+    def offset(self, items: Items) -> np.ndarray:
+        """(n,) float64: the reward everybody shares, without `base_reward`, which every method adds by itself."""
+        self._check_fitted()
+        self._check_items(items)
+        return self._shared(items)
+
+    def sample(self, states: UserStates, n: int, *, rng: RNGLike = None) -> np.ndarray:
+        """Draws of every person's weights from the posterior.
+
+        Args:
+            states: of `count` people, from this fitted method.
+            n: draws per person.
+            rng: seed or generator.
+
+        Returns:
+            (n, count, r) float64.
+        """
+        self._check_fitted()
+        states.require(self.name, self.fingerprint_)
+        mean, covariance = states.arrays["mean"], states.arrays["covariance"]
+        # A symmetric root exists for a singular covariance too, where Cholesky's does not.
+        values, vectors = np.linalg.eigh(covariance)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+        noise = normalise(rng).standard_normal((n, *mean.shape))
+        return mean + np.einsum("uij,nuj->nui", root, noise)
+
+    # -- what a subclass implements -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _basis(self, items: Items) -> np.ndarray:
+        """(n, r) float64."""
+
+    def _shared(self, items: Items) -> np.ndarray:
+        """(n,) float64 shared reward, without the base reward."""
+        return np.zeros(len(items))
+
+    # -- the hooks of Method --------------------------------------------------------------------------------------
+
+    def _set_states(self, comparisons: Comparisons, offset: np.ndarray) -> None:
+        """Set `prior_` and, by adapting the training people to their own rows, `states_`."""
+        nobody = comparisons.take(np.zeros(0, np.int64))
+        self.prior_ = self._adapt(nobody.for_users(np.zeros(1, np.int64)), np.zeros(0))
+        self.states_ = self._adapt(comparisons, offset)
+
+    def _adapt(self, comparisons: Comparisons, offset: np.ndarray) -> UserStates:
+        basis, shared = self._basis(comparisons.items), self._shared(comparisons.items)
+        left, right = comparisons.left, comparisons.right
+        mode, covariance = adapt_users(
+            basis[left] - basis[right],
+            comparisons.label,
+            comparisons.weight,
+            comparisons.user,
+            comparisons.n_users,
+            mean=self.prior_mean_,
+            precision=self.prior_precision_,
+            offset=offset + shared[left] - shared[right],
+        )
+        return self._states(comparisons.n_users, {"mean": mode, "covariance": covariance})
+
+    def _prefer(
+        self, left: Items, right: Items, states: UserStates, user_index: np.ndarray, offset: np.ndarray
+    ) -> np.ndarray:
+        v = self._basis(left) - self._basis(right)
+        mean = states.arrays["mean"]
+        logit = offset + self._shared(left) - self._shared(right) + np.einsum("mr,mr->m", v, mean[user_index])
+        variance = logit_variance(v, states.arrays["covariance"], user_index)
+        return predictive(self.temper_ * logit, self.temper_**2 * variance)
+
+    def _reward(self, items: Items, states: UserStates) -> np.ndarray:
+        return self._shared(items) + states.arrays["mean"] @ self._basis(items).T
+
+
+def logit_variance(v: np.ndarray, covariance: np.ndarray, user_index: np.ndarray) -> np.ndarray:
+    """(m,) posterior variance vᵀ S_u v of each logit.
+
+    Args:
+        v: (m, r) basis differences.
+        covariance: (count, r, r).
+        user_index: (m,) whose covariance S_u.
+    """
+    variance = np.empty(len(v))
+    for start in range(0, len(v), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        spread = np.matmul(v[rows, None, :], covariance[user_index[rows]])[:, 0]
+        variance[rows] = np.einsum("mr,mr->m", spread, v[rows])
+    return np.maximum(variance, 0.0)
