@@ -1,0 +1,88 @@
+"""Predictions that know nothing of taste: how far does one get by length, by position, by popularity?
+
+A personal model that does not beat these has learned nothing worth serving. All are accuracies on the answers that are
+not ties, per person first, then over people.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from palate.statistics import mean_over_users, two_way
+
+__all__ = ["accuracy_of", "baselines", "credit", "popularity"]
+
+_TWO_WAY_ROWS = 200_000  # beyond, people alone are resampled: with that many rows the prompts' share is small
+
+
+def credit(margin: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """(m,) 1 where the sign of `margin` is the side `label` leans to, ½ where it is 0, NaN where the label is a tie."""
+    side = np.sign(np.round(np.asarray(label) - 0.5, 9))
+    return np.where(side == 0, np.nan, 0.5 + 0.5 * np.sign(margin) * side)
+
+
+def accuracy_of(
+    right: np.ndarray, user: np.ndarray, prompt: np.ndarray | None, *, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Mean over people of their mean `right` (m,), NaN rows left out, with an interval, as a dict."""
+    kept = ~np.isnan(right)
+    right, user = right[kept], user[kept]
+    if len(right) == 0:
+        return mean_over_users(np.array([]), rng=rng).to_dict()
+    if len(right) <= _TWO_WAY_ROWS:
+        return two_way(right, user, None if prompt is None else prompt[kept], rng=rng).to_dict()
+    counts = np.bincount(user)
+    with_rows = counts > 0
+    means = np.bincount(user, right)[with_rows] / counts[with_rows]
+    return mean_over_users(means, rng=rng, draws=500).to_dict()
+
+
+def popularity(left: np.ndarray, right: np.ndarray, user: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """(m,) win rate of left minus that of right among *other* people's answers, each with one win and one loss added."""
+    m = len(left)
+    sides = pl.DataFrame(
+        {
+            "item": np.concatenate([left, right]),
+            "user": np.concatenate([user, user]),
+            "won": np.concatenate([label, 1.0 - label]),
+        }
+    )
+    rate = sides.select(
+        (1.0 + pl.col("won").sum().over("item") - pl.col("won").sum().over("item", "user"))
+        / (2.0 + pl.len().over("item") - pl.len().over("item", "user"))
+    ).to_series()
+    rate = rate.to_numpy()
+    return rate[:m] - rate[m:]
+
+
+def baselines(
+    left: np.ndarray,
+    right: np.ndarray,
+    user: np.ndarray,
+    label: np.ndarray,
+    prompt: np.ndarray,
+    length: np.ndarray | None,
+    *,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Accuracy of preferring the longer, the left, and the more popular side.
+
+    Args:
+        left, right, user: (m,) numbers of items and people.
+        label: (m,) probability that left is preferred.
+        prompt: (m,) prompt of each row.
+        length: (n_items,) characters of each response, or None where texts are unknown.
+        rng: of the intervals.
+    """
+    margins = {
+        "length": None if length is None else length[left].astype(np.float64) - length[right],
+        "position": np.ones(len(left)),
+        "popularity": popularity(left, right, user, label),
+    }
+    return {
+        name: None if margin is None else accuracy_of(credit(margin, label), user, prompt, rng=rng)
+        for name, margin in margins.items()
+    }

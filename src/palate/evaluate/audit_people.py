@@ -1,0 +1,151 @@
+"""Who is with the majority, who is against it, and who is merely noisy?
+
+MV-ACC of a person is the accuracy of the majority's vote on that person's own votes (Paper A, §4.2). The paper does not
+say whether the own vote belongs to the majority. With it small groups look agreeable; without it a 3-against-3 split is
+lost by all six. Both are reported. Where pairs do not repeat there is no majority, and a consensus model (a reward
+shared by everybody, fitted without that person) stands in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import optimize, stats
+from scipy.special import betaln
+
+from palate.evaluate.audit_pairs import Votes
+from palate.statistics import mean_over_users, share
+
+__all__ = ["Agreement", "below", "beta_prior", "kinds", "majority_agreement", "mv_acc", "summed"]
+
+SURE = 0.9
+"""Posterior probability from which a person is called minority or noisy."""
+
+NOISY_BELOW = 0.6
+"""A noisy person is not predicted better than this by anybody, nor by the own taste."""
+
+_FEWEST_PEOPLE = 20
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Per person: how often the majority, or another prediction, is right.
+
+    Args:
+        right: (n_users,) votes it gets right; an undecided prediction counts half.
+        n: (n_users,) votes it was tried on.
+    """
+
+    right: np.ndarray
+    n: np.ndarray
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """(n_users,) NaN for who has no vote."""
+        return np.divide(self.right, self.n, out=np.full(len(self.n), np.nan), where=self.n > 0)
+
+
+def summed(right: np.ndarray, user: np.ndarray, n_users: int) -> Agreement:
+    """Agreement from rows: (m,) credit in [0, 1], NaN rows left out, and (m,) people."""
+    kept = ~np.isnan(right)
+    return Agreement(
+        np.bincount(user[kept], right[kept], n_users), np.bincount(user[kept], minlength=n_users).astype(np.float64)
+    )
+
+
+def majority_agreement(votes: Votes, min_raters: int, n_users: int) -> tuple[Agreement, Agreement]:
+    """Agreement of each person with the majority *with* the own vote and *without* it, on pairs with enough raters."""
+    counted = (votes.choice != 0) & (votes.raters[votes.pair] >= max(2, min_raters))
+    user, choice, balance = votes.user[counted], votes.choice[counted], votes.balance[votes.pair[counted]]
+    with_own = 0.5 + 0.5 * np.sign(balance) * choice
+    without = 0.5 + 0.5 * np.sign(balance - choice) * choice
+    return summed(with_own, user, n_users), summed(without, user, n_users)
+
+
+def beta_prior(agreement: Agreement) -> tuple[float, float]:
+    """Beta(a, b) of people's true agreement, by maximum likelihood of the beta-binomial; Beta(1, 1) with few people."""
+    known = agreement.n > 0
+    right, n = agreement.right[known], agreement.n[known]
+    if known.sum() < _FEWEST_PEOPLE or n.max() < 2:
+        return 1.0, 1.0
+    kinds, counts = np.unique(np.stack([right, n], axis=1), axis=0, return_counts=True)
+    right, n = kinds[:, 0], kinds[:, 1]
+
+    def loss(parameters: np.ndarray) -> float:
+        mean, size = 1.0 / (1.0 + np.exp(-parameters[0])), np.exp(parameters[1])
+        a, b = mean * size, (1.0 - mean) * size
+        return -float(counts @ (betaln(right + a, n - right + b) - betaln(a, b)))
+
+    start = [stats.logistic.ppf(np.clip(np.average(right / n, weights=counts), 0.02, 0.98)), np.log(10.0)]
+    found = optimize.minimize(loss, start, method="L-BFGS-B", bounds=[(-6, 6), (np.log(0.2), np.log(2000.0))])
+    mean, size = 1.0 / (1.0 + np.exp(-found.x[0])), np.exp(found.x[1])
+    return float(mean * size), float((1.0 - mean) * size)
+
+
+def below(agreement: Agreement, limit: float, prior: tuple[float, float] | None = None) -> np.ndarray:
+    """(n_users,) posterior probability that a person's true agreement is below `limit`; NaN for who has no vote.
+
+    The prior is that of the people at hand, so that one person with three unlucky votes is not called a minority.
+    """
+    a, b = beta_prior(agreement) if prior is None else prior
+    posterior = stats.beta.cdf(limit, a + agreement.right, b + agreement.n - agreement.right)
+    return np.where(agreement.n > 0, posterior, np.nan)
+
+
+def mv_acc(with_own: Agreement | None, without: Agreement, method: str, *, rng: np.random.Generator) -> dict[str, Any]:
+    """MV-ACC over people, with and without the own vote, its range, and a histogram."""
+    accuracy = without.accuracy
+    known = accuracy[~np.isnan(accuracy)]
+    result = mean_over_users(accuracy, rng=rng).to_dict() | {"method": method}
+    result["reason"] = None if len(known) else "nobody has an answer that is not a tie"
+    if with_own is None:
+        result["with_own_vote"] = None
+        result["with_own_vote_reason"] = "too few pairs have enough raters; the consensus model leaves the person out"
+    else:
+        result["with_own_vote"] = mean_over_users(with_own.accuracy, rng=rng).to_dict()
+        result["with_own_vote_reason"] = None
+    edges = np.linspace(0.0, 1.0, 21)
+    result["histogram"] = {"edges": edges.tolist(), "people": np.histogram(known, edges)[0].tolist()}
+    result["range"] = [float(known.min()), float(known.max())] if len(known) else None
+    return result
+
+
+def kinds(
+    without: Agreement, personal: Agreement, itself: Agreement
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any], dict[str, Any]]:
+    """Tell minorities from noisy people.
+
+    A minority person is surely below ½ with the majority: consistently against it, and so predictable. A noisy person is
+    predicted by nobody: surely below .6 by the majority, not surely below ½, surely below .6 by a personal model on
+    held-out rows, and not shown to be consistent by the own repeats.
+
+    Args:
+        without: agreement with the majority, own vote left out.
+        personal: agreement of the cross-fitted personal model with held-out rows (n = 0 where it was not tried).
+        itself: agreement with the own repeats (n = 0 where there are none).
+
+    Returns:
+        (n_users,) masks of minority and noisy people, and the dicts `minority_share` and `noisy_share`.
+    """
+    tried = without.n > 0
+    minority = tried & (np.nan_to_num(below(without, 0.5)) > SURE)
+    upper = np.nan_to_num(below(without, NOISY_BELOW), nan=0.0)
+    unpredicted = np.nan_to_num(below(personal, NOISY_BELOW), nan=0.0) > SURE
+    # by the own repeats a coin tosser agrees half of the time, a person with a ceiling of .75 in 62.5 %
+    steady = np.nan_to_num(1.0 - below(itself, 0.625, (1.0, 1.0)), nan=0.0) > SURE
+    noisy = tried & ~minority & (upper > SURE) & unpredicted & ~steady
+    n = int(tried.sum())
+    about = "beta-binomial posterior, P({}) > .9"
+    minority_share = share(float(minority.sum()), n, unit="users").to_dict()
+    minority_share |= {"count": int(minority.sum()), "method": about.format("MV-ACC < .5")}
+    minority_share["reason"] = None if n else "nobody has an answer that is not a tie"
+    noisy_share = share(float(noisy.sum()), n, unit="users").to_dict()
+    noisy_share["count"] = int(noisy.sum())
+    if (personal.n > 0).any():
+        noisy_share |= {"method": about.format("< .6 by the majority and by the own taste"), "reason": None}
+    else:
+        reason = "no held-out rows tried the own taste, so noise cannot be told from taste"
+        noisy_share |= {"value": None, "low": None, "high": None, "method": None, "reason": reason}
+    return minority, noisy, minority_share, noisy_share
