@@ -104,7 +104,7 @@ class Course:
         """Where people stand, by this sample's training and history rows."""
         split = self.splits[sample]
         history = part_of(split, self.part).history
-        return standing(self.everything.take(split.train), self.everything.take(history), seed=sample.seed)
+        return standing(self.everything, split.train, history, seed=sample.seed)
 
     def split_digest(self, sample: Sample) -> str:
         """Fingerprint of the rows and people that the sample's exams are made of."""

@@ -11,22 +11,26 @@ Bradley–Terry score difference, fitted to the rows of other people (five folds
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from palate.evaluate.audit_people import SURE, Agreement, below, beta_prior, summed
+from palate.evaluate.audit_people import SURE, Agreement, below, beta_prior, kinds, summed
+from palate.evaluate.audit_room import cross_fit, sample_people
+from palate.evaluate.metrics import correct
 from palate.rng import derive
-from palate.types import Comparisons
+from palate.types import Comparisons, Items
 
 __all__ = ["Standing", "consensus_scores", "standing"]
 
 _FOLDS = 5
 _RATERS = 3
 _RIDGE = 1.0
+_PROBED_ROWS = 150_000
+_PROBE_RANK, _PROBE_ROUNDS = 6, 12
 
 
 @dataclass(frozen=True)
@@ -36,48 +40,79 @@ class Standing:
     Args:
         agreement: (n_users,) shrunken agreement with the others; NaN for people without decided rows.
         minority: (n_users,) surely (P > .9) agree with the others on fewer than half of the rows.
-        worst_tenth: (n_users,) the tenth of `people` with the lowest agreement.
+        noisy: (n_users,) predicted by nobody, neither by the others nor by their own other rows.
+        worst_tenth: (n_users,) the tenth with the lowest agreement, among training and among new people.
         n_train: (n_users,) training or history rows.
     """
 
     agreement: np.ndarray
     minority: np.ndarray
+    noisy: np.ndarray
     worst_tenth: np.ndarray
     n_train: np.ndarray
 
 
-def standing(train: Comparisons, history: Comparisons, *, seed: int = 0) -> Standing:
-    """Standing of everybody from the rows that methods learn from.
+def standing(everything: Comparisons, train: np.ndarray, history: np.ndarray, *, seed: int = 0) -> Standing:
+    """Standing of everybody from the rows that methods learn from, and from no others.
 
     Args:
-        train: rows of the training people, numbered as in the whole data set.
-        history: rows of the new people, numbered likewise; their consensus is that of the training people.
+        everything: all rows of a data set.
+        train: rows of the training people.
+        history: rows of the new people; their consensus is that of the training people.
         seed: of the folds of people.
     """
-    n_users = train.n_users
-    known = np.bincount(train.user, minlength=n_users) > 0
-    fold = derive(seed, "standing").integers(_FOLDS, size=n_users)
+    learned = everything.take(np.concatenate([train, history]))
+    side = np.concatenate([_others(everything.take(train), seed), _training(everything, train, history)])
+    credit = np.where(side > 0, learned.label, np.where(side < 0, 1 - learned.label, 0.5))
+    credit[(learned.label == 0.5) | np.isnan(side)] = np.nan
+    agreement = summed(credit, learned.user, everything.n_users)
+    known = np.bincount(everything.user[train], minlength=everything.n_users) > 0
+    prior = beta_prior(Agreement(agreement.right * known, agreement.n * known))
+    shrunken = (agreement.right + prior[0]) / (agreement.n + sum(prior))
+    shrunken[agreement.n == 0] = np.nan
+    minority = np.nan_to_num(below(agreement, 0.5, prior)) > SURE
+    return Standing(
+        agreement=shrunken,
+        minority=minority,
+        noisy=_noisy(learned, agreement, seed) & ~minority,
+        worst_tenth=_lowest_tenth(shrunken, known) | _lowest_tenth(shrunken, ~known),
+        n_train=learned.counts(),
+    )
+
+
+def _others(train: Comparisons, seed: int) -> np.ndarray:
+    """(len(train),) side the other training people take on each training row: 1 left, -1 right, 0 neither."""
     side = _majority(train, train, own=True)
+    fold = derive(seed, "standing").integers(_FOLDS, size=train.n_users)[train.user]
     for part in range(_FOLDS):
-        open_ = (fold[train.user] == part) & np.isnan(side)
-        others = train.take(fold[train.user] != part)
+        open_ = (fold == part) & np.isnan(side)
+        others = train.take(fold != part)
         if open_.any() and len(others):
             side[open_] = _sign(consensus_scores(others), train.take(open_))
-    side_new = _majority(train, history, own=False)
-    open_ = np.isnan(side_new)
+    return side
+
+
+def _training(everything: Comparisons, train: np.ndarray, history: np.ndarray) -> np.ndarray:
+    """(len(history),) side the training people take on each row of the new people."""
+    votes, asked = everything.take(train), everything.take(history)
+    side = _majority(votes, asked, own=False)
+    open_ = np.isnan(side)
     if open_.any():
-        side_new[open_] = _sign(consensus_scores(train), history.take(open_))
-    label = np.concatenate([train.label, history.label])
-    side, user = np.concatenate([side, side_new]), np.concatenate([train.user, history.user])
-    credit = np.where(side > 0, label, np.where(side < 0, 1 - label, 0.5))
-    credit[(label == 0.5) | np.isnan(side)] = np.nan
-    agreement = summed(credit, user, n_users)
-    seen = Agreement(np.where(known, agreement.right, 0.0), np.where(known, agreement.n, 0.0))
-    a, b = beta_prior(seen)
-    shrunken = np.where(agreement.n > 0, (agreement.right + a) / (agreement.n + a + b), np.nan)
-    minority = np.nan_to_num(below(agreement, 0.5, (a, b))) > SURE
-    worst = _lowest_tenth(shrunken, known) | _lowest_tenth(shrunken, ~known)
-    return Standing(shrunken, minority, worst, np.bincount(user, minlength=n_users))
+        side[open_] = _sign(consensus_scores(votes), asked.take(open_))
+    return side
+
+
+def _noisy(learned: Comparisons, agreement: Agreement, seed: int) -> np.ndarray:
+    """(n_users,) people whom neither the others nor a quick model of their own taste predict."""
+    rng = derive(seed, "noisy")
+    sampled = learned.take(sample_people(learned, _PROBED_ROWS, rng))
+    items = learned.items
+    bare = Items.of(np.zeros((len(items), 0)), keys=items.keys, prompt=items.prompt)
+    held = cross_fit(replace(sampled, items=bare), rank=_PROBE_RANK, rounds=_PROBE_ROUNDS, rng=rng)
+    label, user = sampled.label[held.rows], sampled.user[held.rows]
+    hit = np.where(label == 0.5, np.nan, correct(label, held.personal))
+    nobody = Agreement(np.zeros(learned.n_users), np.zeros(learned.n_users))
+    return kinds(agreement, summed(hit, user, learned.n_users), nobody)[1]
 
 
 def consensus_scores(comparisons: Comparisons) -> np.ndarray:

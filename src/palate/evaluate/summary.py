@@ -225,7 +225,7 @@ def _people(table: _Table, column: int, sittings: Sequence[Sitting], k: int) -> 
             "log_loss": mean(log_loss(table.label, p)),
             "auc": auc_by_user(table.label, p, table.sitting, n, table.weight),
             "minority": standing("minority"),
-            "noisy": [None] * n,
+            "noisy": standing("noisy"),
             "worst_tenth": standing("worst_tenth"),
             "agreement": standing("agreement"),
             "n_train": standing("n_train"),
