@@ -73,7 +73,7 @@ class GPO(Method):
         steps: int = Field(400, ge=1, description="Optimiser steps in all.")
         batch_size: int = Field(16, ge=1, description="People per step.")
         learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")
-        weight_decay: float = Field(1e-3, ge=0, description="Decoupled for AdamW, an L2 gradient for the others.")
+        weight_decay: float = Field(0.1, ge=0, description="Of matrices; decoupled for AdamW, else an L2 gradient.")
         warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the rate rises from 0.")
 
         @model_validator(mode="after")

@@ -52,7 +52,7 @@ class TrainingConfig(Config):
     batch_size: int = Field(256, ge=1, description="Units (comparisons, or people) per step.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="SGD is plain, without momentum.")
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled for AdamW, an L2 gradient for the others.")
+    weight_decay: float = Field(0.0, ge=0, description="Of matrices; decoupled for AdamW, else an L2 gradient.")
     schedule: Literal["constant", "cosine"] = Field("cosine", description="Course of the rate after the warm-up.")
     warmup: float = Field(0.0, ge=0, lt=1, description="Share of the steps in which the rate rises from 0.")
     clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0 does not clip.")
@@ -254,9 +254,14 @@ def train(
 
 
 def _optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimiser; weight decay falls on matrices only, not on biases, norms and embeddings (people have a prior)."""
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    exempt = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding)}
     learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return kinds[config.optimizer](learned, lr=config.learning_rate, weight_decay=config.weight_decay)
+    decayed = [parameter for parameter in learned if parameter.ndim >= 2 and id(parameter) not in exempt]
+    others = [parameter for parameter in learned if parameter.ndim < 2 or id(parameter) in exempt]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return kinds[config.optimizer]([group for group in groups if group["params"]], lr=config.learning_rate)
 
 
 def _step(
