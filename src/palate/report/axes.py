@@ -1,0 +1,99 @@
+"""What the figures share: their width, their inks, limits and the columns behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from palate.report import words
+from palate.report.palette import OURS, Look, sentinel
+from palate.statistics import Estimate
+
+__all__ = [
+    "CARD",
+    "FAINT",
+    "INK",
+    "MUTED",
+    "RULE",
+    "SMALL",
+    "WIDTH",
+    "columns",
+    "finite",
+    "label_width",
+    "limits_y",
+    "name_text",
+    "points_axis",
+    "short",
+    "span",
+]
+
+WIDTH = 520
+"""Of every figure, in CSS pixels: narrow enough to be read on a phone without scrolling."""
+
+SMALL = 10.5
+"""Font size of axis titles and keys; labels have the default of 11.5."""
+
+INK, MUTED, FAINT, RULE, CARD = (sentinel(name) for name in ("ink", "muted", "faint", "rule", "card"))
+
+_LONGEST = 18
+
+
+def short(name: str) -> str:
+    """A method's name as figures write it: cut where it would not fit."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}\u2026"
+
+
+def label_width(names: Iterable[str]) -> float:
+    """CSS pixels that the longest of these names needs."""
+    return 12 + 7.2 * max((len(short(name)) for name in names), default=0)
+
+
+def name_text(text: Text, method: str, look: Look) -> None:
+    """Write a method's name in its colour; ours is bold."""
+    text.set(text=short(method), color=look.colour, fontweight="bold" if method == OURS else "normal")
+
+
+def limits_y(axes: Axes, estimates: Sequence[Estimate | None]) -> None:
+    """Set the y axis to hold all these estimates and zero."""
+    low, high = span(estimates)
+    axes.set_ylim(low, high)
+
+
+def span(estimates: Sequence[Estimate | None]) -> tuple[float, float]:
+    """Limits that hold all values and their intervals and zero; a wild interval is cut at three times the values' span."""
+    known = [estimate for estimate in estimates if estimate is not None]
+    values = [0.0, *(estimate.value for estimate in known)]
+    ends = [end for estimate in known for end in (estimate.low, estimate.high) if math.isfinite(end)]
+    reach = max(max(values) - min(values), 0.01)
+    low = max(min([*values, *ends]), min(values) - 3 * reach)
+    high = min(max([*values, *ends]), max(values) + 3 * reach)
+    return low - 0.06 * (high - low), high + 0.06 * (high - low)
+
+
+def points_axis(axes: Axes) -> None:
+    """Label the y axis in signed percentage points."""
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.gain(value, 0 if high - low > 0.04 else 1)))
+
+
+def finite(value: float) -> float | None:
+    """The number, or None where there is none, as JSON wants it."""
+    return float(value) if math.isfinite(value) else None
+
+
+def columns(rows: Sequence[tuple[str, int | str, Estimate | None]], names: tuple[str, str, str]) -> dict[str, list]:
+    """(method, k, estimate) triples as columns, without those that were not measured."""
+    kept = [(method, k, estimate) for method, k, estimate in rows if estimate is not None]
+    return {
+        names[0]: [method for method, _, _ in kept],
+        names[1]: [k for _, k, _ in kept],
+        names[2]: [finite(estimate.value) for *_, estimate in kept],
+        "low": [finite(estimate.low) for *_, estimate in kept],
+        "high": [finite(estimate.high) for *_, estimate in kept],
+        "n_users": [estimate.n for *_, estimate in kept],
+    }

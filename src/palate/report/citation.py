@@ -1,0 +1,122 @@
+"""A methods paragraph and BibTeX for what took part, ready to paste."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from palate.evaluate.results import Results
+from palate.report import words
+from palate.report.view import Panel
+
+__all__ = ["bibtex", "methods_paragraph"]
+
+_ENTRIES = {
+    "audit": """@inproceedings{dong2025personalization,
+  title  = {When Personalization Meets Reality: A Multi-Faceted Analysis of Personalized Preference Learning},
+  author = {Dong, Yijiang River and Hu, Tiancheng and Liu, Yinhong and {\\"U}st{\\"u}n, Ahmet and Collier, Nigel},
+  year   = {2025}
+}""",
+    "factor": """@article{shenfeld2025pref,
+  title  = {Language Model Personalization via Reward Factorization},
+  author = {Shenfeld, Idan and Faltings, Felix and Agrawal, Pulkit and Pacchiano, Aldo},
+  year   = {2025}
+}""",
+    "gpo": """@inproceedings{zhao2024gpo,
+  title     = {Group Preference Optimization: Few-Shot Alignment of Large Language Models},
+  author    = {Zhao, Siyan and Dang, John and Grover, Aditya},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2024}
+}""",
+    "convarg": """@inproceedings{habernal2016argument,
+  title     = {Which Argument is More Convincing? Analyzing and Predicting Convincingness of Web Arguments Using
+               Bidirectional {LSTM}},
+  author    = {Habernal, Ivan and Gurevych, Iryna},
+  booktitle = {Proceedings of the 54th Annual Meeting of the Association for Computational Linguistics},
+  year      = {2016}
+}""",
+    "polis": """@misc{polis_bowling_green,
+  title        = {American Assembly Bowling Green, pol.is open data},
+  author       = {{The Computational Democracy Project}},
+  howpublished = {CC BY 4.0}
+}""",
+}
+
+_PROTOCOLS = {
+    "new-items": "held-out comparisons are about items of prompts that no method saw in training",
+    "known-items": "items stay the same, and a held-out comparison shares no item with that person's training comparisons",
+    "temporal": "each person's later comparisons are held out",
+}
+
+
+def methods_paragraph(results: Results, panels: Sequence[Panel], version: str) -> str:
+    """What was done, in the words of a methods section."""
+    manifest = results.manifest
+    about = manifest.get("data") or {}
+    methods = list(dict.fromkeys(method for panel in panels for method in panel.methods))
+    data = words.listing(
+        _data_words(name, about.get(name, {})) for name in dict.fromkeys(panel.data for panel in panels)
+    )
+    sentences = [f"We compared {words.listing(methods)} on {data}, with Palate {version}."]
+    for protocol in dict.fromkeys(panel.protocol for panel in panels):
+        if protocol in _PROTOCOLS:
+            sentences.append(f"In the {protocol} protocol, {_PROTOCOLS[protocol]}.")
+    levels = sorted({k for panel in panels for k in panel.levels})
+    if levels:
+        sentences.append(
+            f"New people were unknown in training and gave {words.listing(map(str, levels))} answers: nested random prefixes of "
+            "their own comparisons, the same for all methods, over one fixed cohort."
+        )
+    tuning = manifest.get("tuning")
+    if tuning:
+        sentences.append(
+            f"Settings were chosen by log-loss on validation people and items alone, with the same budget of "
+            f"{words.plural(int(tuning['configurations']), 'configuration')} for every method."
+        )
+    sentences += [_intervals(manifest), _samples(manifest)]
+    if manifest.get("final"):
+        sentences.append("Numbers are of people who had been set aside and were scored once.")
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def bibtex(results: Results, panels: Sequence[Panel], version: str) -> str:
+    """Palate, and the papers behind the methods and data that took part."""
+    methods = {method.split(":")[0].split("(")[0].strip() for panel in panels for method in panel.methods}
+    names = " ".join(panel.data for panel in panels)
+    wanted = [
+        *(["audit"] if results.audits else []),
+        *(name for name in ("factor", "gpo") if name in methods),
+        *(name for name in ("convarg", "polis") if name in names),
+    ]
+    own = f"""@software{{palate,
+  title   = {{Palate: learn what each person prefers from pairwise choices}},
+  author  = {{{{The Palate developers}}}},
+  version = {{{version}}}
+}}"""
+    return "\n\n".join([own, *(_ENTRIES[name] for name in wanted)])
+
+
+def _data_words(name: str, about: Mapping[str, Any]) -> str:
+    if not about.get("n_comparisons"):
+        return name
+    licence = f"; {about['licence']}" if about.get("licence") else ""
+    return f"{name} ({words.count(int(about['n_comparisons']))} comparisons by {words.count(int(about['n_users']))} people{licence})"
+
+
+def _intervals(manifest: Mapping[str, Any]) -> str:
+    resampled = list(dict.fromkeys(course.get("resampled") for course in manifest.get("courses") or []))
+    how = words.listing(str(name) for name in resampled if name) or "people and prompts or items"
+    return (
+        "Every metric is computed per person and then averaged over people; gains are paired with the pooled model on the "
+        f"same held-out comparisons, and 95 % intervals come from a two-way bootstrap ({how.replace('users', 'people')})."
+    )
+
+
+def _samples(manifest: Mapping[str, Any]) -> str:
+    samples = manifest.get("samples") or []
+    if not samples:
+        return ""
+    seeds = sorted({seed for seed, _ in samples})
+    folds = sorted({fold for _, fold in samples if fold >= 0})
+    text = f"Results are over {words.plural(len(seeds), 'seed')} ({words.listing(map(str, seeds))})"
+    return f"{text} and {words.plural(len(folds), 'fold')} of people." if folds else f"{text}."

@@ -1,0 +1,282 @@
+"""Figures of an audit: the ladder of accuracies, agreement with the majority, divergence, and power."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from palate.report import words
+from palate.report.axes import FAINT, INK, MUTED, SMALL, WIDTH
+from palate.report.canvas import Drawing, blank, draw, spread
+from palate.report.palette import sentinel
+
+__all__ = ["divergence_bars", "ladder", "majority_histogram", "power_plot"]
+
+_OURS, _BLUE, _GREY, _GREEN = (
+    sentinel(name) for name in ("method-ours", "method-blue", "method-reference", "method-green")
+)
+_LABELS = 148
+_SHADES = (0.35, 0.5, 0.65, 0.8, 1.0)
+
+
+def ladder(audit: Mapping[str, Any], name: str) -> Drawing | None:
+    """Accuracy from coin toss over null baselines and the pooled model to the personal one and the ceiling."""
+    rungs = _rungs(audit)
+    if not rungs:
+        return None
+    height = 66 + 27 * len(rungs)
+
+    def paint(figure: Figure) -> None:
+        axes = blank(figure, (_LABELS, 34, WIDTH - _LABELS - 58, height - 34 - 12), grid="x")
+        lows = [found["value"] for _, found, _ in rungs]
+        left = min(0.5, min(lows) - 0.01)
+        for y, (_, found, colour) in enumerate(reversed(rungs)):
+            axes.barh(y, found["value"] - left, left=left, height=0.52, color=colour, alpha=0.85, linewidth=0)
+            if found.get("low") is not None and found.get("high") is not None:
+                axes.plot([found["low"], found["high"]], [y, y], color=INK, linewidth=1.4)
+            axes.annotate(
+                words.percent(found["value"]), (1, y), (6, 0), ("axes fraction", "data"), "offset points", va="center"
+            )
+        axes.set_yticks(range(len(rungs)), [label for label, *_ in reversed(rungs)])
+        for tick, (_, _, colour) in zip(axes.get_yticklabels(), reversed(rungs), strict=True):
+            tick.set(color=colour if colour != _GREY else MUTED, fontweight="bold" if colour == _OURS else "normal")
+        axes.set(xlim=(left, 1.0), ylim=(-0.6, len(rungs) - 0.4))
+        axes.spines["bottom"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
+        figure.text(_LABELS / WIDTH, 4 / height, "held-out answers predicted right, %", color=MUTED, fontsize=SMALL)
+
+    listed = words.listing(f"{label} {words.percent(found['value'])}" for label, found, _ in rungs)
+    title = "From simple rules to the ceiling"
+    data = {"rule": [label for label, *_ in rungs]} | {
+        key: [found.get(key) for _, found, _ in rungs] for key in ("value", "low", "high")
+    }
+    return Drawing(
+        name,
+        title,
+        f"{title}: {listed}.",
+        draw(name, (WIDTH, height), paint, f"{title}: {listed}."),
+        data,
+        "Each bar is how often a rule predicts what a person chose, with its 95 % interval. Grey rules know nobody. The step from "
+        "the best grey bar to the personal one is what a quick personal model gains; the step to the ceiling is all that could be "
+        "gained, because people do not always agree with themselves.",
+    )
+
+
+def majority_histogram(audit: Mapping[str, Any], name: str) -> Drawing | None:
+    """How often the majority is right about each person."""
+    found = audit.get("mv_acc") or {}
+    histogram = found.get("histogram")
+    if not histogram or not sum(histogram["people"]):
+        return None
+    edges, people = np.array(histogram["edges"]), np.array(histogram["people"])
+    height = 236
+
+    def paint(figure: Figure) -> None:
+        axes = blank(figure, (38, 42, WIDTH - 38 - 12, height - 42 - 34), grid="y")
+        colours = [_OURS if end <= 0.5 + 1e-9 else _BLUE for end in edges[1:]]
+        axes.bar(edges[:-1], people, np.diff(edges) * 0.9, align="edge", color=colours, alpha=0.85, linewidth=0)
+        axes.axvline(0.5, color=INK, linewidth=1)
+        first = edges[np.flatnonzero(people)[0]]
+        axes.set_xlim(min(0.3, first), 1.0)
+        top = axes.get_ylim()[1]
+        axes.text(0.493, top, "majority mostly wrong", ha="right", va="bottom", color=_OURS, fontsize=SMALL)
+        axes.text(0.507, top, "majority mostly right", va="bottom", color=_BLUE, fontsize=SMALL)
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
+        figure.text(2 / WIDTH, 1 - 13 / height, "people", fontsize=11.5)
+        figure.text(
+            (WIDTH - 12) / WIDTH,
+            4 / height,
+            "answers of the person that the majority gets right, %",
+            ha="right",
+            color=MUTED,
+            fontsize=SMALL,
+        )
+
+    title = "Who is with the majority"
+    low = int(people[edges[1:] <= 0.5 + 1e-9].sum())
+    description = f"{title}: {words.count(low)} of {words.count(int(people.sum()))} people have a majority-vote accuracy of at most 50 %."
+    return Drawing(
+        name,
+        title,
+        description,
+        draw(name, (WIDTH, height), paint, description),
+        {"from": edges[:-1].tolist(), "to": edges[1:].tolist(), "people": people.tolist()},
+        "Each person is placed by how often the others' majority vote agrees with the person's own choices, the own vote left "
+        "out. Few answers scatter people widely, so not everybody left of the line is a minority: the share given in the text "
+        "counts only those for whom it is sure.",
+    )
+
+
+def divergence_bars(audit: Mapping[str, Any], name: str) -> Drawing | None:
+    """Share of pairs with any and with strong dissent, beside what noise alone would give."""
+    bars = _divergence_rows(audit)
+    if not bars:
+        return None
+    height = 48 + 25 * len(bars) + 16 * len({group for group, *_ in bars})
+
+    def paint(figure: Figure) -> None:
+        axes = blank(figure, (_LABELS, 34, WIDTH - _LABELS - 58, height - 34 - 4), grid="x")
+        y, ticks = 0.0, []
+        for i, (group, label, found, colour) in enumerate(bars):
+            if i == 0 or bars[i - 1][0] != group:
+                y -= 0.72
+                axes.annotate(
+                    group,
+                    (0, y + 0.62),
+                    (-_LABELS, 0),
+                    ("axes fraction", "data"),
+                    "offset points",
+                    va="top",
+                    fontweight="bold",
+                )
+            y -= 1.0
+            ticks.append((y, label))
+            axes.barh(y, found["value"], height=0.5, color=colour, alpha=0.85, linewidth=0)
+            if found.get("low") is not None and found.get("high") is not None:
+                axes.plot([found["low"], found["high"]], [y, y], color=INK, linewidth=1.4)
+            axes.annotate(
+                words.percent(found["value"], 0),
+                (1, y),
+                (6, 0),
+                ("axes fraction", "data"),
+                "offset points",
+                va="center",
+            )
+        axes.set_yticks([place for place, _ in ticks], [label for _, label in ticks])
+        axes.set(xlim=(0, 1), ylim=(y - 0.6, 0))
+        axes.spines["bottom"].set_visible(False)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
+        figure.text(_LABELS / WIDTH, 4 / height, "pairs, %", color=MUTED, fontsize=SMALL)
+
+    title = "How often people disagree"
+    listed = words.listing(
+        f"{group.lower()}, {label} {words.percent(found['value'], 0)}" for group, label, found, _ in bars
+    )
+    data = {"dissent": [group for group, *_ in bars], "source": [label for _, label, *_ in bars]} | {
+        key: [found.get(key) for *_, found, _ in bars] for key in ("value", "low", "high")
+    }
+    raters = (audit.get("settings") or {}).get("min_raters", 5)
+    return Drawing(
+        name,
+        title,
+        f"{title}: {listed}.",
+        draw(name, (WIDTH, height), paint, f"{title}: {listed}."),
+        data,
+        f"Votes are counted on pairs with at least {raters} raters only; strong dissent is 30 % or more against the majority. "
+        "Grey bars are what the same raters would show with one taste and their own noise, or by tossing coins: only what "
+        "stands above them is taste. Models speak about the pairs with too few raters.",
+    )
+
+
+def power_plot(audit: Mapping[str, Any], name: str) -> Drawing | None:
+    """Chance that a study of so many people with so many answers shows a gain."""
+    points: Sequence[Mapping[str, Any]] = (audit.get("decision") or {}).get("power_curve") or []
+    if not points:
+        return None
+    levels = sorted({int(point["answers"]) for point in points})[-len(_SHADES) :]
+    height = 292
+
+    def paint(figure: Figure) -> None:
+        axes = blank(figure, (38, 42, WIDTH - 38 - 84, height - 42 - 34), grid="y")
+        axes.set_xscale("log")
+        ends = []
+        for shade, k in zip(_SHADES[-len(levels) :], levels, strict=True):
+            line = sorted((point["users"], point["power"]) for point in points if point["answers"] == k)
+            axes.plot(*zip(*line, strict=True), color=_BLUE, alpha=shade, linewidth=1.8)
+            ends.append((k, line))
+        axes.axhline(0.8, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
+        have = int(audit.get("n_users") or 0)
+        users = [point["users"] for point in points]
+        axes.set(xlim=(min(users), max(users)), ylim=(0, 1.02))
+        if min(users) < have < max(users):
+            axes.axvline(have, color=_OURS, linewidth=1.4)
+            late = have > np.sqrt(min(users) * max(users))
+            axes.annotate(
+                "these data",
+                (have, 1.02),
+                (-5 if late else 5, 4),
+                textcoords="offset points",
+                ha="right" if late else "left",
+                color=_OURS,
+                fontsize=SMALL,
+            )
+        _power_labels(axes, ends)
+        axes.xaxis.set_major_locator(LogLocator(numticks=8))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.count(int(value))))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
+        figure.text(2 / WIDTH, 1 - 13 / height, "power, %", fontsize=11.5)
+        figure.text((WIDTH - 84) / WIDTH, 4 / height, "people", ha="right", color=MUTED, fontsize=SMALL)
+
+    title = "How much data would show it"
+    assumes = (audit.get("decision") or {}).get("assumes", "tastes of a reference strength")
+    description = (
+        f"{title}: power against people, one line per number of answers each ({words.listing(map(str, levels))})."
+    )
+    keys = ("users", "answers", "expected_gain", "power")
+    return Drawing(
+        name,
+        title,
+        description,
+        draw(name, (WIDTH, height), paint, description),
+        {key: [point.get(key) for point in points] for key in keys},
+        "Power is the chance that a study of this size shows a gain whose interval excludes zero; the dashed line is the usual "
+        f"80 %. One line per number of answers a person. It assumes {assumes}.",
+    )
+
+
+def _power_labels(axes: Any, ends: Sequence[tuple[int, Sequence[tuple[float, float]]]]) -> None:
+    heights = spread([line[-1][1] for _, line in ends], 0.066, 0.0, 1.0)
+    # lines that end together are told apart by where they start to rise, which is in the order of their answers
+    for (k, _), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            words.answers(k),
+            (1, height),
+            (5, 0),
+            ("axes fraction", "data"),
+            "offset points",
+            va="center",
+            color=_BLUE,
+            fontsize=SMALL,
+        )
+
+
+def _rungs(audit: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:
+    """(label, estimate, colour) from worst to best rule, then the personal model and the ceiling."""
+    room = audit.get("room") or {}
+    names = {"length": "prefer the longer", "position": "prefer the left", "popularity": "prefer the popular"}
+    simple = [
+        (names.get(key, key), found, _GREY)
+        for key, found in (room.get("non_personal") or {}).items()
+        if found and found.get("value") is not None
+    ]
+    simple.sort(key=lambda rung: rung[1]["value"])
+    personal = room.get("personal")
+    if personal and personal.get("value") is not None:
+        simple.append(("personal model", personal, _OURS))
+    ceiling = (audit.get("consistency") or {}).get("ceiling")
+    if simple and ceiling and ceiling.get("value") is not None:
+        simple.append(("consistency ceiling", ceiling, _GREEN))
+    return simple
+
+
+def _divergence_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any], str]]:
+    rows: list[tuple[str, str, Mapping[str, Any], str]] = []
+    for key, group in (("divergence", "Any dissent"), ("high_divergence", "Strong dissent")):
+        found = audit.get(key) or {}
+        sources = [
+            ("votes", found, _BLUE),
+            ("model of the votes", found.get("votes_model"), _BLUE),
+            ("model of tastes", found.get("taste_model"), _OURS),
+            ("if one taste, own noise", {"value": found.get("noise_expected")}, _GREY),
+            ("if coins were tossed", {"value": found.get("coin_expected")}, _GREY),
+        ]
+        rows += [(group, label, one, colour) for label, one, colour in sources if one and one.get("value") is not None]
+    return rows

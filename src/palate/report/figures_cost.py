@@ -1,0 +1,195 @@
+"""Accuracy against seconds, and how far stated probabilities can be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+from palate.report import words
+from palate.report.axes import FAINT, MUTED, SMALL, WIDTH, finite, limits_y, name_text, points_axis
+from palate.report.canvas import Drawing, blank, draw, spread
+from palate.report.palette import OURS, Look
+from palate.report.view import BASELINE, Panel
+from palate.statistics import Estimate
+
+__all__ = ["calibration_plot", "pareto"]
+
+
+def pareto(panel: Panel, costs: Mapping[str, float], looks: Mapping[str, Look], name: str) -> Drawing | None:
+    """Accuracy gain against seconds of work; methods on the front are as good as none that is quicker.
+
+    Args:
+        costs: seconds per method: fit, adapt and predict.
+    """
+    k = panel.reference
+    found = {m: (costs[m], panel.gain(m, k)) for m in panel.methods if costs.get(m, 0) > 0 and panel.gain(m, k)}
+    if len(found) < 2:
+        return None
+    front = _front({m: (cost, estimate.value) for m, (cost, estimate) in found.items()})
+    height = 300
+
+    def paint(figure: Figure) -> None:
+        axes = blank(figure, (40, 46, WIDTH - 40 - 16, height - 46 - 30), grid="y")
+        axes.set_xscale("log")
+        spanned = [cost for cost, _ in found.values()]
+        axes.set_xlim(min(spanned) / 1.6, max(max(spanned) * 4, min(spanned) * 12))
+        _pareto_marks(axes, found, front, looks)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,), numticks=6))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.seconds(value)))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        points_axis(axes)
+        figure.text(
+            2 / WIDTH, 1 - 15 / height, f"gain over pooled, percentage points, {words.level_name(k)}", fontsize=11.5
+        )
+        figure.text(
+            (WIDTH - 16) / WIDTH,
+            5 / height,
+            "seconds to fit, adapt and predict",
+            ha="right",
+            color=MUTED,
+            fontsize=SMALL,
+        )
+
+    title = f"Accuracy against seconds: {panel.title}"
+    names = sorted(found, key=lambda m: found[m][0])
+    description = f"{title}. On the front, from quick to slow: {words.listing(front)}."
+    data = {
+        "method": names,
+        "seconds": [found[m][0] for m in names],
+        "accuracy_gain": [found[m][1].value for m in names],
+        "low": [finite(found[m][1].low) for m in names],
+        "high": [finite(found[m][1].high) for m in names],
+        "on_front": [m in front for m in names],
+    }
+    return Drawing(
+        name,
+        title,
+        description,
+        draw(name, (WIDTH, height), paint, description),
+        data,
+        "Up is better, left is cheaper; the scale of seconds is logarithmic. The stepped line joins the methods that no "
+        "quicker one beats. Seconds are the mean over cells on the machine of this run: compare methods, not machines.",
+    )
+
+
+def calibration_plot(
+    panel: Panel, curves: Mapping[str, Mapping[str, np.ndarray]], looks: Mapping[str, Look], name: str
+) -> Drawing | None:
+    """How often a stated probability comes true.
+
+    Args:
+        curves: per method, "probability", "share" and "rows" of each bin.
+    """
+    methods = [m for m in panel.methods if m in curves]
+    if not methods:
+        return None
+    height = 360
+
+    def paint(figure: Figure) -> None:
+        side = height - 44 - 30
+        axes = blank(figure, (40, 44, side, side), grid="both")
+        axes.plot([0.5, 1], [0.5, 1], color=FAINT, linewidth=1)
+        for method in methods:
+            curve, ours = curves[method], method == OURS
+            axes.plot(
+                curve["probability"],
+                curve["share"],
+                color=looks[method].colour,
+                marker=looks[method].marker,
+                markersize=6 if ours else 4.5,
+                linewidth=2.4 if ours else 1.2,
+                markeredgewidth=0,
+            )
+        least = min(0.5, *(float(np.min(curves[m]["share"])) for m in methods))
+        axes.set(xlim=(0.49, 1.01), ylim=(least - 0.01, 1.01))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
+        figure.text(2 / WIDTH, 1 - 15 / height, "how often it came true, %", fontsize=11.5)
+        figure.text((40 + side) / WIDTH, 5 / height, "stated probability, %", ha="right", color=MUTED, fontsize=SMALL)
+        _key(figure, methods, looks, (40 + side + 22, height - 60), height)
+
+    title = f"Calibration: {panel.title}, {words.level_name(panel.reference)}"
+    description = f"{title}. Reliability curves of {words.listing(methods)}; the diagonal is perfect calibration."
+    data = {
+        "method": [m for m in methods for _ in curves[m]["rows"]],
+        **{key: [float(x) for m in methods for x in curves[m][key]] for key in ("probability", "share", "rows")},
+    }
+    return Drawing(
+        name,
+        title,
+        description,
+        draw(name, (WIDTH, height), paint, description),
+        data,
+        "Choices are sorted by how sure the method was and cut into ten equal groups. On the diagonal a choice predicted "
+        "with 80 % comes true 80 times in 100; below it the method is too sure of itself, above it too timid.",
+    )
+
+
+def _pareto_marks(
+    axes: Axes, found: Mapping[str, tuple[float, Estimate]], front: Sequence[str], looks: Mapping[str, Look]
+) -> None:
+    axes.axhline(0, color=FAINT, linewidth=1)
+    stair = [(found[m][0], found[m][1].value) for m in front]
+    axes.step(
+        *zip(*[*stair, (axes.get_xlim()[1], stair[-1][1])], strict=True), where="post", color=FAINT, linewidth=1.2
+    )
+    for method, (cost, estimate) in found.items():
+        colour, ours = looks[method].colour, method == OURS
+        if math.isfinite(estimate.low) and method != BASELINE:
+            axes.plot(
+                [cost, cost], [estimate.low, estimate.high], color=colour, linewidth=2.2 if ours else 1.1, alpha=0.6
+            )
+        axes.plot(
+            cost, estimate.value, looks[method].marker, color=colour, markersize=9 if ours else 7, markeredgewidth=0
+        )
+    limits_y(axes, [estimate for _, estimate in found.values()])
+    _point_labels(axes, found, looks)
+
+
+def _point_labels(axes: Axes, found: Mapping[str, tuple[float, Estimate]], looks: Mapping[str, Look]) -> None:
+    """Names right of their points; moved apart among points that stand close together in x."""
+    bottom, top = axes.get_ylim()
+    first, last = np.log10(axes.get_xlim())
+    names = sorted(found, key=lambda m: found[m][0])
+    clusters: list[list[str]] = []
+    for method in names:
+        near = clusters and (math.log10(found[method][0] / found[clusters[-1][-1]][0]) / (last - first)) < 0.2
+        if near:
+            clusters[-1].append(method)
+        else:
+            clusters.append([method])
+    for cluster in clusters:
+        heights = spread([found[m][1].value for m in cluster], 16 / 224 * (top - bottom), bottom, top)
+        for method, height in zip(cluster, heights, strict=True):
+            text = axes.annotate(method, (found[method][0], height), (9, 0), textcoords="offset points", va="center")
+            name_text(text, method, looks[method])
+
+
+def _front(found: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Methods, from quick to slow, each better than all that are quicker."""
+    front: list[str] = []
+    for method in sorted(found, key=lambda m: (found[m][0], -found[m][1])):
+        if not front or found[method][1] > found[front[-1]][1]:
+            front.append(method)
+    return front
+
+
+def _key(
+    figure: Figure, methods: Sequence[str], looks: Mapping[str, Look], corner: tuple[float, float], height: float
+) -> None:
+    axes = blank(figure, (corner[0], corner[1] - 20 * len(methods), WIDTH - corner[0], 20 * len(methods)))
+    axes.axis("off")
+    axes.set(xlim=(0, WIDTH - corner[0]), ylim=(-len(methods) + 0.5, 0.5))
+    for i, method in enumerate(reversed(methods)):
+        ours = method == OURS
+        axes.plot([0, 16], [-i, -i], color=looks[method].colour, linewidth=2.4 if ours else 1.2)
+        axes.plot(
+            8, -i, looks[method].marker, color=looks[method].colour, markersize=6 if ours else 5, markeredgewidth=0
+        )
+        name_text(axes.text(22, -i, method, va="center"), method, looks[method])

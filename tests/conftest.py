@@ -1,0 +1,1 @@
+"""Makes modules that lie beside this file importable from all tests."""
