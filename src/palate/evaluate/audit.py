@@ -20,7 +20,7 @@ import numpy as np
 
 from palate.data.dataset import PreferenceDataset
 from palate.errors import DataError, InputError
-from palate.evaluate.audit_baselines import accuracy_of, baselines, credit
+from palate.evaluate.audit_baselines import accuracy_of, baselines, credit, draws_for
 from palate.evaluate.audit_consistency import Answers, Consistency, consistency
 from palate.evaluate.audit_decision import Decision, Design, decide
 from palate.evaluate.audit_pairs import Votes, divergence, vote_model
@@ -55,7 +55,7 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """"personalize", "don't" or "collect"."""
+        """ "personalize", "don't" or "collect"."""
         return self.findings["decision"]["verdict"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def audit(
     items: Items | None = None,
     min_raters: int = 5,
     worthwhile: float = 0.01,
-    max_probe_rows: int = 250_000,
+    max_probe_rows: int = 200_000,
     rng: RNGLike = 0,
     progress: Progress = silent,
 ) -> Audit:
@@ -200,9 +200,7 @@ class _People:
             without = summed(credit(shared - 0.5, probed.label), probed.user, rows.n_users)
             method = "consensus model (shared item effects and features) fitted without the person"
             result = mv_acc(None, without, method, rng=rng)
-        own = summed(
-            credit(held.personal - 0.5, probed.label[held.rows]), probed.user[held.rows], rows.n_users
-        )
+        own = summed(credit(held.personal - 0.5, probed.label[held.rows]), probed.user[held.rows], rows.n_users)
         itself = summed(steady.agrees, steady.user, rows.n_users) if steady.details.get("triads") is None else None
         nobody = Agreement(np.zeros(rows.n_users), np.zeros(rows.n_users))
         minority, noisy, minority_share, noisy_share = kinds(without, own, itself or nobody)
@@ -226,10 +224,18 @@ def _room(
     pooled, personal = credit(held.pooled - 0.5, label), credit(held.personal - 0.5, label)
     decided = ~np.isnan(pooled)
     gain = loss = None
+    draws = draws_for(len(np.unique(user)))
     if decided.any():
-        gain = paired_difference(personal[decided], pooled[decided], user[decided], group[decided], rng=rng)
+        gain = paired_difference(
+            personal[decided], pooled[decided], user[decided], group[decided], rng=rng, draws=draws
+        )
         loss = paired_difference(
-            _log_likelihood(held.personal, label), _log_likelihood(held.pooled, label), user, group, rng=rng
+            _log_likelihood(held.personal, label),
+            _log_likelihood(held.pooled, label),
+            user,
+            group,
+            rng=rng,
+            draws=draws,
         )
     candidates = {
         "pooled model": accuracy_of(pooled, user, prompt, rng=rng),
@@ -306,9 +312,7 @@ def _obstacle(probed: Comparisons) -> str:
     return "no answer could be held out that shares no item with the same person's other answers"
 
 
-def _decide(
-    rows: Comparisons, probed: Comparisons, held: HeldOut, room: dict[str, Any], worthwhile: float
-) -> Decision:
+def _decide(rows: Comparisons, probed: Comparisons, held: HeldOut, room: dict[str, Any], worthwhile: float) -> Decision:
     gain = None
     if room["achievable"] is not None:
         found = room["achievable"]
@@ -322,9 +326,7 @@ def _decide(
     return decide(gain, most, design, worthwhile=worthwhile, obstacle=room["reason"])
 
 
-def _taste_divergence(
-    held: HeldOut, raters: int, room: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _taste_divergence(held: HeldOut, raters: int, room: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """How often people's *tastes* (their noise-free choices) differ, by the probe's variance between people."""
     method = "variance of taste between people in the personal model, without noise"
     if not len(held.rows):

@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from palate.statistics import mean_over_users, two_way
 
-__all__ = ["accuracy_of", "baselines", "credit", "popularity"]
+__all__ = ["accuracy_of", "baselines", "credit", "draws_for", "popularity"]
 
 _TWO_WAY_ROWS = 200_000  # beyond, people alone are resampled: with that many rows the prompts' share is small
 
@@ -32,30 +31,30 @@ def accuracy_of(
     right, user = right[kept], user[kept]
     if len(right) == 0:
         return mean_over_users(np.array([]), rng=rng).to_dict()
-    if len(right) <= _TWO_WAY_ROWS:
-        return two_way(right, user, None if prompt is None else prompt[kept], rng=rng).to_dict()
     counts = np.bincount(user)
     with_rows = counts > 0
+    draws = draws_for(int(with_rows.sum()))
+    if len(right) <= _TWO_WAY_ROWS:
+        return two_way(right, user, None if prompt is None else prompt[kept], rng=rng, draws=draws).to_dict()
     means = np.bincount(user, right)[with_rows] / counts[with_rows]
-    return mean_over_users(means, rng=rng, draws=500).to_dict()
+    return mean_over_users(means, rng=rng, draws=draws).to_dict()
+
+
+def draws_for(n_users: int) -> int:
+    """Resamples for an interval: 2,000, fewer with very many people, where the interval is narrow anyway."""
+    return int(np.clip(2_000_000 // max(1, n_users), 200, 2_000))
 
 
 def popularity(left: np.ndarray, right: np.ndarray, user: np.ndarray, label: np.ndarray) -> np.ndarray:
     """(m,) win rate of left minus that of right among *other* people's answers, each with one win and one loss added."""
     m = len(left)
-    sides = pl.DataFrame(
-        {
-            "item": np.concatenate([left, right]),
-            "user": np.concatenate([user, user]),
-            "won": np.concatenate([label, 1.0 - label]),
-        }
-    )
-    rate = sides.select(
-        (1.0 + pl.col("won").sum().over("item") - pl.col("won").sum().over("item", "user"))
-        / (2.0 + pl.len().over("item") - pl.len().over("item", "user"))
-    ).to_series()
-    rate = rate.to_numpy()
-    return rate[:m] - rate[m:]
+    item, person = np.concatenate([left, right]).astype(np.int64), np.concatenate([user, user]).astype(np.int64)
+    won = np.concatenate([label, 1.0 - label])
+    _, own = np.unique(person * (int(item.max(initial=0)) + 1) + item, return_inverse=True)
+    others_won = np.bincount(item, won)[item] - np.bincount(own, won)[own]
+    others = np.bincount(item)[item] - np.bincount(own)[own]
+    rate = (1.0 + others_won) / (2.0 + others)
+    return np.where(np.abs(rate[:m] - rate[m:]) < 1e-9, 0.0, rate[:m] - rate[m:])
 
 
 def baselines(

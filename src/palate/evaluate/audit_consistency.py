@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from palate.evaluate.audit_baselines import draws_for
 from palate.statistics import Estimate, two_way
 
 __all__ = ["Answers", "Consistency", "ceiling", "consistency", "repeats", "triads"]
@@ -94,9 +95,7 @@ class Consistency:
             empty = {"value": None, "low": None, "high": None, "n": 0, "unit": "users", "claim": False}
             return empty | {"ceiling": None, "method": None, "reason": self.reason} | self.details
         return (
-            self.agreement.to_dict()
-            | {"ceiling": self.ceiling(), "method": self.method, "reason": None}
-            | self.details
+            self.agreement.to_dict() | {"ceiling": self.ceiling(), "method": self.method, "reason": None} | self.details
         )
 
     def ceiling(self) -> dict[str, float | None] | None:
@@ -127,13 +126,13 @@ def consistency(answers: Answers, *, rng: np.random.Generator) -> Consistency:
     elif copies:
         reasons.append(f"all {len(agrees)} repeats are identical rows, which look like copies, not like second answers")
     else:
-        estimate = two_way(agrees, user, None, rng=rng)
+        estimate = two_way(agrees, user, None, rng=rng, draws=draws_for(len(np.unique(user))))
         return Consistency(estimate, "the same pair answered twice by the same person", None, user, agrees, counts)
     user, circular, seen = triads(answers, rng=rng)
     counts = counts | seen
     if len(circular) >= _FEWEST:
         agrees = 1.0 - 2.0 * circular
-        estimate = two_way(agrees, user, None, rng=rng)
+        estimate = two_way(agrees, user, None, rng=rng, draws=draws_for(len(np.unique(user))))
         return Consistency(estimate, "circles in triads of one person's answers", None, user, agrees, counts)
     reasons.append(f"{len(circular)} triads (at least {_FEWEST} are needed)")
     nothing = np.zeros(0)

@@ -115,7 +115,7 @@ def learned_share(tau2: float, rank: int, answers: np.ndarray | float, users: fl
 def gain_from(shared_logit: np.ndarray, tau2: float, known: float) -> tuple[float, float]:
     """Accuracy gained by knowing `known` of the variance `tau2` of taste, and the share of decisions it changes.
 
-        logit of a person = μ + δ + ε,   δ ~ N(0, known),   ε ~ N(0, tau2 - known);   decide by the sign of μ + δ
+    logit of a person = μ + δ + ε,   δ ~ N(0, known),   ε ~ N(0, tau2 - known);   decide by the sign of μ + δ
     """
     known = min(known, tau2)
     if known <= 0 or len(shared_logit) == 0:
@@ -231,7 +231,10 @@ def _weigh(
         return "collect", f"knowing the person may gain {text}, but the interval includes no gain"
     if could_see:
         return "don't", f"knowing the person gains {text}, less than the {worthwhile:.2f} that would be worth it"
-    return "collect", f"knowing the person gains {text}, but tastes worth {WORTH:.0%} would go unseen here (power {power:.0%})"
+    return (
+        "collect",
+        f"knowing the person gains {text}, but tastes worth {WORTH:.0%} would go unseen here (power {power:.0%})",
+    )
 
 
 def _asks(need: dict[str, int] | None) -> str:

@@ -146,7 +146,11 @@ def vote_model(votes: Votes, min_raters: int) -> dict[str, Any]:
     """
     usable = votes.raters >= 2
     n_pairs = int(usable.sum())
-    base = {"n": n_pairs, "unit": "pairs", "method": "beta-binomial model of the votes on pairs with two or more raters"}
+    base = {
+        "n": n_pairs,
+        "unit": "pairs",
+        "method": "beta-binomial model of the votes on pairs with two or more raters",
+    }
     if n_pairs < _FEWEST_MODEL_PAIRS:
         reason = f"{n_pairs} pairs have two raters or more; the model needs {_FEWEST_MODEL_PAIRS}"
         return base | {"any": None, "high": None, "reason": reason}

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import optimize, stats
 from scipy.special import betaln
 
+from palate.evaluate.audit_baselines import draws_for
 from palate.evaluate.audit_pairs import Votes
 from palate.statistics import mean_over_users, share
 
@@ -98,13 +99,13 @@ def mv_acc(with_own: Agreement | None, without: Agreement, method: str, *, rng: 
     """MV-ACC over people, with and without the own vote, its range, and a histogram."""
     accuracy = without.accuracy
     known = accuracy[~np.isnan(accuracy)]
-    result = mean_over_users(accuracy, rng=rng).to_dict() | {"method": method}
+    result = mean_over_users(accuracy, rng=rng, draws=draws_for(len(known))).to_dict() | {"method": method}
     result["reason"] = None if len(known) else "nobody has an answer that is not a tie"
     if with_own is None:
         result["with_own_vote"] = None
         result["with_own_vote_reason"] = "too few pairs have enough raters; the consensus model leaves the person out"
     else:
-        result["with_own_vote"] = mean_over_users(with_own.accuracy, rng=rng).to_dict()
+        result["with_own_vote"] = mean_over_users(with_own.accuracy, rng=rng, draws=draws_for(len(known))).to_dict()
         result["with_own_vote_reason"] = None
     edges = np.linspace(0.0, 1.0, 21)
     result["histogram"] = {"edges": edges.tolist(), "people": np.histogram(known, edges)[0].tolist()}

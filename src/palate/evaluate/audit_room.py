@@ -98,7 +98,9 @@ def _dealt(owner: np.ndarray, folds: int, rng: np.random.Generator) -> np.ndarra
     order = np.lexsort((rng.random(len(owner)), owner))
     owners, start = np.unique(owner[order], return_index=True)
     counts = np.diff(np.append(start, len(owner)))
-    position = np.arange(len(owner)) - np.repeat(start, counts) + np.repeat(rng.integers(folds, size=len(owners)), counts)
+    position = (
+        np.arange(len(owner)) - np.repeat(start, counts) + np.repeat(rng.integers(folds, size=len(owners)), counts)
+    )
     fold = np.empty(len(owner), np.int64)
     fold[order] = position % folds
     return fold

@@ -25,7 +25,7 @@ from palate.types import Comparisons, Items
 __all__ = ["Fit", "compress", "fit"]
 
 _LARGEST_PRECISION = 1e7  # a column this tight is switched off
-_CG_STEPS = 8
+_CG_STEPS = 5
 
 
 @dataclass(frozen=True)
