@@ -1,0 +1,18 @@
+"""Preference data: reading it, knowing it, and splitting it without leaks."""
+
+from palate.data.dataset import PreferenceDataset
+from palate.data.formats import read
+from palate.data.sources import SOURCES, Source, Votes, available, get_source, load, load_votes, locate
+
+__all__ = [
+    "SOURCES",
+    "PreferenceDataset",
+    "Source",
+    "Votes",
+    "available",
+    "get_source",
+    "load",
+    "load_votes",
+    "locate",
+    "read",
+]
