@@ -286,8 +286,9 @@ def people_without_rows(subject: Subject) -> None:
     train = subject.hamlet.train
     method = subject.fit(replace(train, n_users=train.n_users + 3))
     ensure(len(method.states_) == train.n_users + 3, f"{len(method.states_)} states for {train.n_users + 3} people")
-    rows = replace(subject.hamlet.heldout, user=np.full(len(subject.hamlet.heldout), train.n_users + 1, np.int32))
-    rows = replace(rows, n_users=train.n_users + 3)
+    asked = subject.hamlet.heldout
+    absentee = np.full(len(asked), train.n_users + 1, np.int32)
+    rows = replace(asked, user=absentee, n_users=train.n_users + 3)
     absent = predictions(method, rows, method.states_)
     ensure(bool(np.isfinite(absent).all()), "a training person without rows gets preferences that are not finite")
 

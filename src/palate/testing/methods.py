@@ -52,12 +52,18 @@ class Report:
 
 
 def check_method(
-    factory: Callable[[], Method], *, world: World | None = None, skip: Collection[str] = (), seed: int = 0
+    factory: Callable[[], Method],
+    *,
+    quick: Callable[[], Method] | None = None,
+    world: World | None = None,
+    skip: Collection[str] = (),
+    seed: int = 0,
 ) -> Report:
     """Try a method on every check that its traits call for.
 
     Args:
         factory: returns a fresh, unfitted method at every call (a class will do).
+        quick: the same with fewer steps, for the checks of form, where fitting is slow.
         world: where accuracy is measured; `mirror_town()` by default.
         skip: names of checks not to run; they are listed as skipped.
         seed: of the worlds and fits.
@@ -68,7 +74,7 @@ def check_method(
     Raises:
         CheckFailed: at least one check is not met; the message is the whole report.
     """
-    subject = Subject(factory, world=world, seed=seed)
+    subject = Subject(factory, quick=quick, world=world, seed=seed)
     skipped = skipped_checks(factory, skip=skip)
     passed, failed = [], {}
     for check in CHECKS:
@@ -87,14 +93,19 @@ def check_method(
 
 
 def method_checks(
-    factory: Callable[[], Method], *, world: World | None = None, skip: Collection[str] = (), seed: int = 0
+    factory: Callable[[], Method],
+    *,
+    quick: Callable[[], Method] | None = None,
+    world: World | None = None,
+    skip: Collection[str] = (),
+    seed: int = 0,
 ) -> Iterator[tuple[str, Callable[[], None]]]:
     """The checks that a method's traits call for, as (name, callable) for `pytest.mark.parametrize`.
 
     Args:
-        factory, world, skip, seed: as in `check_method`. Fits are shared between the callables.
+        factory, quick, world, skip, seed: as in `check_method`. Fits are shared between the callables.
     """
-    subject = Subject(factory, world=world, seed=seed)
+    subject = Subject(factory, quick=quick, world=world, seed=seed)
     skipped = skipped_checks(factory, skip=skip)
     for check in CHECKS:
         if check.name not in skipped:

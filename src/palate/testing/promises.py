@@ -48,7 +48,9 @@ def weightless_rows_teach_nothing(subject: Subject) -> None:
     train = world.train
     rows = train.take(np.concatenate([np.arange(len(train))] * 2))
     lies = np.arange(len(rows)) >= len(train)
-    method = subject.fit(replace(rows, label=np.where(lies, 1.0 - rows.label, rows.label), weight=1.0 - lies))
+    method = subject.fit(
+        replace(rows, label=np.where(lies, 1.0 - rows.label, rows.label), weight=1.0 - lies), fully=True
+    )
     spoiled = world.decided("heldout", predictions(method, world.heldout, method.states_))
     clean = world.decided("heldout", predictions(subject.fitted, world.heldout, subject.fitted.states_))
     ensure(
@@ -160,7 +162,7 @@ def posterior_covers_the_truth(subject: Subject) -> None:
     posterior, so the bands are wide below; far too many hits are as wrong as too few.
     """
     world = subject.dressed(scattered_town(seed=subject.seed, history_per_user=12))
-    method = subject.fit(world.train)
+    method = subject.fit(world.train, fully=True)
     mean, deviation = margin_moments(method, world.test, method.adapt(world.history))
     distance = np.abs(world.margins("test") - mean) / deviation
     for level, low, high in ((0.5, 0.38, 0.62), (0.9, 0.80, 0.97)):

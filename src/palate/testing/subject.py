@@ -49,12 +49,21 @@ class Subject:
 
     Args:
         factory: returns a fresh, unfitted method at every call.
+        quick: the same method with fewer steps, for the checks of form, which do not care how well it learned.
         world: the town for the checks that measure; `mirror_town()` by default.
         seed: of the fits.
     """
 
-    def __init__(self, factory: Callable[[], Method], *, world: World | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        factory: Callable[[], Method],
+        *,
+        quick: Callable[[], Method] | None = None,
+        world: World | None = None,
+        seed: int = 0,
+    ) -> None:
         self.factory = factory
+        self.quick = factory if quick is None else quick
         self.seed = seed
         self._world = world
 
@@ -80,16 +89,17 @@ class Subject:
     @cached_property
     def fitted(self) -> Method:
         """The method fitted on the town; nobody may fit it again."""
-        return self.fit(self.world.train)
+        return self.fit(self.world.train, fully=True)
 
     @cached_property
     def small(self) -> Method:
-        """The method fitted on the hamlet; nobody may fit it again."""
+        """The quick method fitted on the hamlet; nobody may fit it again."""
         return self.fit(self.hamlet.train)
 
-    def fit(self, comparisons: Comparisons, rng: RNGLike = None) -> Method:
-        """A fresh method fitted on `comparisons`."""
-        return self.factory().fit(comparisons, rng=self.seed if rng is None else rng)
+    def fit(self, comparisons: Comparisons, rng: RNGLike = None, *, fully: bool = False) -> Method:
+        """A fresh method fitted on `comparisons`; `fully` where it matters how well."""
+        method = self.factory() if fully else self.quick()
+        return method.fit(comparisons, rng=self.seed if rng is None else rng)
 
     def dressed(self, world: World) -> World:
         """The world with the mean taste as base reward, where the method needs one."""
