@@ -24,8 +24,9 @@ _CHUNK = 8192
 class LinearMethod(Method):
     """Base of methods with `basis` and `offset` (trait `linear`).
 
-    A subclass implements `_fit`, `_basis` and, where people share a reward, `_shared`; `_fit` sets `prior_mean_` (r,)
-    and `prior_precision_` (r, r) and ends with `_set_states`. It may learn `temper_`.
+    A subclass implements `_fit`, `_basis` and, where people share a reward, `_shared`; where rows of one person are
+    not independent, `_worth`; where items are not known exactly, `_noise`. `_fit` sets `prior_mean_` (r,) and
+    `prior_precision_` (r, r) and ends with `_set_states`. It may learn `temper_`.
 
     Attributes:
         prior_mean_: (r,) of a person about whom nothing is known.
@@ -51,6 +52,12 @@ class LinearMethod(Method):
         self._check_fitted()
         self._check_items(items)
         return self._shared(items)
+
+    def noise(self, items: Items) -> np.ndarray:
+        """(n,) float64 ≥ 0: variance of each item's reward that no answer of the person removes; 0 unless the method says so."""
+        self._check_fitted()
+        self._check_items(items)
+        return self._noise(items)
 
     def sample(self, states: UserStates, n: int, *, rng: RNGLike = None) -> np.ndarray:
         """Draws of every person's weights from the posterior.
@@ -82,6 +89,14 @@ class LinearMethod(Method):
         """(n,) float64 shared reward, without the base reward."""
         return np.zeros(len(items))
 
+    def _noise(self, items: Items) -> np.ndarray:
+        """(n,) float64 variance of each item's reward beside the person's own."""
+        return np.zeros(len(items))
+
+    def _worth(self, comparisons: Comparisons) -> np.ndarray:
+        """(m,) float64 weight of each row when a person is adapted to it."""
+        return comparisons.weight
+
     # -- the hooks of Method --------------------------------------------------------------------------------------
 
     def _set_states(self, comparisons: Comparisons, offset: np.ndarray) -> None:
@@ -96,7 +111,7 @@ class LinearMethod(Method):
         mode, covariance = adapt_users(
             basis[left] - basis[right],
             comparisons.label,
-            comparisons.weight,
+            self._worth(comparisons),
             comparisons.user,
             comparisons.n_users,
             mean=self.prior_mean_,
@@ -111,7 +126,7 @@ class LinearMethod(Method):
         v = self._basis(left) - self._basis(right)
         mean = states.arrays["mean"]
         logit = offset + self._shared(left) - self._shared(right) + np.einsum("mr,mr->m", v, mean[user_index])
-        variance = logit_variance(v, states.arrays["covariance"], user_index)
+        variance = logit_variance(v, states.arrays["covariance"], user_index) + self._noise(left) + self._noise(right)
         return predictive(self.temper_ * logit, self.temper_**2 * variance)
 
     def _reward(self, items: Items, states: UserStates) -> np.ndarray:

@@ -171,12 +171,16 @@ def posterior_covers_the_truth(subject: Subject) -> None:
 
 
 def prefer_is_the_predictive(subject: Subject) -> None:
-    """`prefer` is the mean of σ(margin) over the posterior, by quadrature (trait `posterior`)."""
+    """`prefer` is the mean of σ(margin) over the posterior, by quadrature (trait `posterior`).
+
+    A method that learned `temper_`, a factor on the margin, is held to the tempered margin.
+    """
     method, world = subject.small, subject.hamlet
+    temper = getattr(method, "temper_", 1.0)
     for states in (method.adapt(world.history), method.prior_.repeat(world.history.n_users)):
         mean, deviation = margin_moments(method, world.test, states)
         node, weight = np.polynomial.hermite_e.hermegauss(80)
-        expected = expit(mean[:, None] + deviation[:, None] * node) @ (weight / weight.sum())
+        expected = expit(temper * (mean[:, None] + deviation[:, None] * node)) @ (weight / weight.sum())
         ensure_close(predictions(method, world.test, states), expected, "prefer and the quadrature", 5e-3)
 
 
@@ -189,6 +193,7 @@ def margin_moments(method: Method, rows: Comparisons, states: UserStates) -> tup
     if rows.items.base_reward is not None:
         mean = mean + method.base_scale_ * (left.base_reward - right.base_reward)
     variance = np.einsum("mr,mrs,ms->m", basis, states.arrays["covariance"][rows.user], basis)
+    variance = variance + method.noise(left) + method.noise(right)
     return mean, np.sqrt(np.maximum(variance, 0.0))
 
 
