@@ -1,0 +1,65 @@
+"""Every method that the registry lists meets every promise of the contract that its traits declare."""
+
+import pytest
+
+from palate.models import available, make
+from palate.testing import check_method, gain_over, method_checks, skipped_checks
+from palate.testing.worlds import conditional_world, in_context_world, lone_people, scattered_town
+
+QUICK = {"gpo": {"steps": 20}, "conditional": {"steps": 30}}
+"""Fewer steps for the checks of form, where fitting takes seconds."""
+
+OWN_WORLD = {
+    "individual": lone_people,
+    "factor": scattered_town,
+    "conditional": conditional_world,
+    "gpo": in_context_world,
+    "hierarchical": scattered_town,
+}
+"""The world in which a method's own assumption holds; `pooled` is what the others are measured against."""
+
+CASES = [
+    pytest.param(check, id=f"{name}-{check_name}", marks=pytest.mark.xdist_group(name))
+    for name in available()
+    for check_name, check in method_checks(
+        lambda name=name: make(name), quick=lambda name=name: make(name, **QUICK.get(name, {}))
+    )
+]
+
+
+@pytest.mark.parametrize("check", CASES)
+def test_contract(check):
+    check()
+
+
+@pytest.mark.parametrize("name", available())
+def test_skipped_checks_are_those_the_traits_exclude(name):
+    """No method passes by declaring less than it does: what is skipped is listed here, and a change must be meant."""
+    linear = {"linear_parts_add_up"}
+    posterior = {"posterior_shrinks", "posterior_covers_the_truth", "prefer_is_the_predictive"}
+    personal = {"recovers_the_town", "learns_from_answers"}
+    module = {"trainable_has_a_module"}
+    expected = {
+        "pooled": posterior | personal | module,
+        "individual": module,
+        "conditional": linear | posterior,
+        "factor": module,
+        "gpo": linear | posterior,
+        "hierarchical": module,
+    }
+    assert set(skipped_checks(lambda: make(name))) == expected[name]
+
+
+@pytest.mark.parametrize("name", [name for name in available() if name != "pooled"])
+def test_wins_in_its_own_world(name):
+    assert gain_over(make(name), make("pooled"), OWN_WORLD[name]()) >= 0.05
+
+
+def test_prefix_mode_meets_the_contract_of_a_method_that_does_not_adapt():
+    skip = {"recovers_the_town", "learns_from_answers", "duplicate_is_weight_two"}
+    report = check_method(
+        lambda: make("conditional", mode="prefix", steps=100),
+        quick=lambda: make("conditional", mode="prefix", steps=20),
+        skip=skip,
+    )
+    assert skip < set(report.skipped) and "batch_equals_single" in report.passed
