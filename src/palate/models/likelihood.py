@@ -22,7 +22,7 @@ from scipy.special import expit, ndtr
 
 from palate.errors import InputError
 
-__all__ = ["adapt_users", "fit_weights", "gradient", "hessian", "objective", "predictive"]
+__all__ = ["adapt_users", "fit_weights", "gradient", "hessian", "objective", "predictive", "similar_people"]
 
 _CHUNK_CELLS = 512 * 1024
 """Numbers of `v` in one batch of people: 4 MiB, small enough for the cache, large enough to hide the Python calls."""
@@ -188,8 +188,7 @@ def adapt_users(
     counts = np.bincount(user, minlength=n_users)
     order = None if np.all(user[1:] >= user[:-1]) else np.argsort(user, kind="stable")
     starts = np.cumsum(counts) - counts
-    by_count = np.argsort(counts, kind="stable")
-    silent = by_count[: np.searchsorted(counts[by_count], 1)]
+    silent = np.flatnonzero(counts == 0)
     if len(silent):
         # Without rows the posterior is the prior; a shared one is inverted once.
         covariance[silent] = _inverse(precision if precision.ndim == 2 else precision[silent])
@@ -200,7 +199,7 @@ def adapt_users(
         prior = precision[None] if precision.ndim == 2 else precision[people]
         mode[people], covariance[people] = _newton(rows, mean[people], prior, tolerance)
 
-    chunks = _chunks(by_count[len(silent) :], counts, r)
+    chunks = similar_people(counts, r, _CHUNK_CELLS)
     workers = min(_threads(), len(chunks))
     if workers <= 1:
         for people in chunks:
@@ -209,6 +208,29 @@ def adapt_users(
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(solve, chunks))
     return mode, covariance
+
+
+def similar_people(counts: np.ndarray, width: int, cells: int) -> list[np.ndarray]:
+    """Batches of people with similar numbers of rows, so that padding them to the longest wastes at most a quarter.
+
+    Args:
+        counts: (n_users,) rows per person; who has none is in no batch.
+        width: numbers per row.
+        cells: most numbers in one padded batch, unless it is a single person.
+
+    Returns:
+        Arrays of people, by rising count.
+    """
+    people = np.argsort(counts, kind="stable")[np.count_nonzero(counts == 0) :]
+    sizes = counts[people]
+    batches, start = [], 0
+    while start < len(people):
+        similar = int(np.searchsorted(sizes, sizes[start] + sizes[start] // 4, side="right"))
+        room = max(1, cells // (int(sizes[similar - 1]) * max(width, 1)))
+        end = min(similar, start + room)
+        batches.append(people[start:end])
+        start = end
+    return batches
 
 
 @dataclass(frozen=True)
@@ -226,21 +248,6 @@ class _Rows:
 
 def _column(values: np.ndarray) -> np.ndarray:
     return np.asarray(values, np.float64)
-
-
-def _chunks(people: np.ndarray, counts: np.ndarray, r: int) -> list[np.ndarray]:
-    """Split people, sorted by number of rows, so that a chunk fits the cache and pads at most by a quarter."""
-    chunks = []
-    start = 0
-    sizes = counts[people]
-    while start < len(people):
-        shortest = sizes[start]
-        similar = int(np.searchsorted(sizes, shortest + shortest // 4, side="right"))
-        room = max(1, _CHUNK_CELLS // (int(sizes[similar - 1]) * max(r, 1)))
-        end = min(similar, start + room)
-        chunks.append(people[start:end])
-        start = end
-    return chunks
 
 
 def _gather(columns: tuple, order: np.ndarray | None, starts: np.ndarray, counts: np.ndarray) -> _Rows:
