@@ -8,27 +8,24 @@ For a comparison with feature difference `v`, label `y` (the probability that le
 with Gaussian prior N(μ, P⁻¹). One row of weight 2 is two rows. `adapt_users` solves one such problem per person, all
 of them together, and returns the Laplace posterior: the mode and the inverse Hessian there.
 
-Source: Bradley and Terry 1952; step control after Bach 2010 and Sun and Tran-Dinh 2019 (see `_step_length`).
+Source: Bradley and Terry 1952; step control after Bach 2010 and Sun and Tran-Dinh 2019 (see `palate.models.newton`).
 """
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, ndtr
 
 from palate.errors import InputError
+from palate.models.newton import Rows, inverse, newton
 
 __all__ = ["adapt_users", "fit_weights", "gradient", "hessian", "objective", "predictive", "similar_people"]
 
 _CHUNK_CELLS = 512 * 1024
 """Numbers of `v` in one batch of people: 4 MiB, small enough for the cache, large enough to hide the Python calls."""
-
-_MAX_STEPS = 200
-"""Newton converges in 4 to 8 steps; a separable history under an almost flat prior needs some dozens."""
 
 
 # -- objective, gradient, Hessian --------------------------------------------------------------------------------------
@@ -134,11 +131,11 @@ def fit_weights(
         raise InputError(f"l2={l2!r} and precision={precision!r}; give exactly one of the two")
     v = np.asarray(v, np.float64)
     r = v.shape[1]
-    rows = _Rows(v[None], _column(label)[None], _column(weight)[None], np.zeros((1, len(v))))
+    rows = Rows(v[None], _column(label)[None], _column(weight)[None], np.zeros((1, len(v))))
     if offset is not None:
         rows.offset[0] = offset
     prior_mean = np.zeros((1, r)) if mean is None else np.asarray(mean, np.float64)[None]
-    mode, _ = _newton(rows, prior_mean, _matrix(l2 if precision is None else precision, r)[None], tolerance)
+    mode, _ = newton(rows, prior_mean, _matrix(l2 if precision is None else precision, r)[None], tolerance)
     return mode[0]
 
 
@@ -191,13 +188,13 @@ def adapt_users(
     silent = np.flatnonzero(counts == 0)
     if len(silent):
         # Without rows the posterior is the prior; a shared one is inverted once.
-        covariance[silent] = _inverse(precision if precision.ndim == 2 else precision[silent])
+        covariance[silent] = inverse(precision if precision.ndim == 2 else precision[silent])
     columns = (v, label, weight, offset)
 
     def solve(people: np.ndarray) -> None:
         rows = _gather(columns, order, starts[people], counts[people])
         prior = precision[None] if precision.ndim == 2 else precision[people]
-        mode[people], covariance[people] = _newton(rows, mean[people], prior, tolerance)
+        mode[people], covariance[people] = newton(rows, mean[people], prior, tolerance)
 
     chunks = similar_people(counts, r, _CHUNK_CELLS)
     workers = min(_threads(), len(chunks))
@@ -233,24 +230,11 @@ def similar_people(counts: np.ndarray, width: int, cells: int) -> list[np.ndarra
     return batches
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The comparisons of b people, padded to n each with rows of weight 0: v (b, n, r), the others (b, n)."""
-
-    v: np.ndarray
-    label: np.ndarray
-    weight: np.ndarray
-    offset: np.ndarray
-
-    def take(self, people: np.ndarray) -> _Rows:
-        return _Rows(self.v[people], self.label[people], self.weight[people], self.offset[people])
-
-
 def _column(values: np.ndarray) -> np.ndarray:
     return np.asarray(values, np.float64)
 
 
-def _gather(columns: tuple, order: np.ndarray | None, starts: np.ndarray, counts: np.ndarray) -> _Rows:
+def _gather(columns: tuple, order: np.ndarray | None, starts: np.ndarray, counts: np.ndarray) -> Rows:
     n = int(counts.max())
     position = np.arange(n)
     own = position < counts[:, None]
@@ -258,7 +242,7 @@ def _gather(columns: tuple, order: np.ndarray | None, starts: np.ndarray, counts
     if order is not None:
         index = order[index]
     v, label, weight, offset = columns
-    return _Rows(
+    return Rows(
         np.asarray(v[index], np.float64),
         _column(label[index]),
         weight[index] * own,
@@ -274,108 +258,6 @@ def _threads() -> int:
         cores = os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(limit)) if limit.isdecimal() and int(limit) > 0 else cores
-
-
-def _newton(rows: _Rows, mean: np.ndarray, precision: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Damped Newton for b people at once, from the prior mean; who has converged leaves the batch.
-
-    Args:
-        rows: of b people.
-        mean: (b, r).
-        precision: (b, r, r), or (1, r, r) for all.
-        tolerance: on the Newton decrement, which is the step's length in posterior standard deviations.
-
-    Returns:
-        mode (b, r), covariance (b, r, r).
-    """
-    b, r = mean.shape
-    mode = np.array(mean)
-    covariance = np.empty((b, r, r))
-    active = np.arange(b)
-    deviation = np.zeros((b, r))
-    eta = rows.offset + np.matmul(rows.v, mean[:, :, None])[:, :, 0]
-    for step in range(_MAX_STEPS):
-        # tanh is fast and cannot overflow; its error is absolute 1e-16, which is enough for a gradient.
-        probability = 0.5 + 0.5 * np.tanh(0.5 * eta)
-        residual = rows.weight * (probability - rows.label)
-        curvature = rows.weight * probability * (1.0 - probability)
-        transposed = rows.v.transpose(0, 2, 1)
-        pull = np.matmul(precision, deviation[:, :, None]) if step else 0.0
-        slope = (np.matmul(transposed, residual[:, :, None]) + pull)[:, :, 0]
-        bend = np.matmul(transposed, curvature[:, :, None] * rows.v) + precision
-        factor = _cholesky(bend)
-        direction = -_cholesky_solve(factor, slope)
-        decrement = -np.einsum("br,br->b", slope, direction)
-        change = np.matmul(rows.v, direction[:, :, None])[:, :, 0]
-        length = _step_length(rows.weight, change, direction, precision, decrement)[:, None]
-        deviation = deviation + length * direction
-        done = decrement <= tolerance**2
-        if done.any() or step == _MAX_STEPS - 1:
-            leaving = done if step < _MAX_STEPS - 1 else np.ones_like(done)
-            people = active[leaving]
-            mode[people] = mean[people] + deviation[leaving]
-            covariance[people] = _inverse(bend[leaving])
-            if leaving.all():
-                break
-            staying = np.flatnonzero(~leaving)
-            active, rows, deviation = active[staying], rows.take(staying), deviation[staying]
-            eta, change, length = eta[staying], change[staying], length[staying]
-            precision = precision if len(precision) == 1 else precision[staying]
-        eta = eta + length * change
-    return mode, covariance
-
-
-def _step_length(
-    weight: np.ndarray, change: np.ndarray, direction: np.ndarray, precision: np.ndarray, decrement: np.ndarray
-) -> np.ndarray:
-    """(b,) how much of each Newton step to take, such that the objective surely falls, without evaluating it.
-
-    Along the step the curvature φ″ starts at λ² (the squared decrement), grows at most by e^{td} with
-    d = max_i |change in logit i| (|σ‴| ≤ σ″-bound of Bach 2010, prop. 1), and never exceeds L = Σ c_i change_i²/4 + pᵀPp.
-    The first bound allows t = log(1 + d)/d (Sun and Tran-Dinh 2019, eq. 12), the second t = λ²/L; the full step lowers the
-    objective by at least λ²/4 when d ≤ 1 or L ≤ 1.5 λ². Near the mode all steps are full, hence quadratic convergence.
-    """
-    largest = np.max(np.abs(change) * (weight > 0), axis=1, initial=0.0)
-    prior_bend = np.einsum("br,br->b", np.matmul(direction[:, None, :], precision)[:, 0], direction)
-    ceiling = 0.25 * np.einsum("bn,bn,bn->b", weight, change, change) + prior_bend
-    full = (largest <= 1.0) | (ceiling <= 1.5 * decrement)
-    safe = np.where(largest > 0, largest, 1.0)
-    damped = np.maximum(np.log1p(safe) / safe, decrement / np.maximum(ceiling, np.finfo(float).tiny))
-    return np.where(full, 1.0, np.minimum(damped, 1.0))
-
-
-def _cholesky(matrices: np.ndarray) -> np.ndarray:
-    try:
-        return np.linalg.cholesky(matrices)
-    except np.linalg.LinAlgError:
-        raise InputError(
-            "prior precision plus curvature is not positive definite; use a positive definite precision and finite features"
-        ) from None
-
-
-def _cholesky_solve(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve L Lᵀ x = right for a stack, (b, r, r) and (b, r): loops over r, vectorised over the stack."""
-    x = np.array(right.T)
-    r = len(x)
-    lower = np.ascontiguousarray(factor.transpose(1, 2, 0))
-    for i in range(r):
-        if i:
-            x[i] -= np.einsum("jb,jb->b", lower[i, :i], x[:i])
-        x[i] /= lower[i, i]
-    for i in reversed(range(r)):
-        if i < r - 1:
-            x[i] -= np.einsum("jb,jb->b", lower[i + 1 :, i], x[i + 1 :])
-        x[i] /= lower[i, i]
-    return x.T
-
-
-def _inverse(matrices: np.ndarray) -> np.ndarray:
-    """Inverse of symmetric positive definite matrices, symmetric to the last bit."""
-    try:
-        inverse = np.linalg.inv(matrices)
-    except np.linalg.LinAlgError:
-        raise InputError("prior precision is singular; use a positive definite precision") from None
-    return 0.5 * (inverse + np.swapaxes(inverse, -1, -2))
 
 
 # -- averaging over the posterior --------------------------------------------------------------------------------------
