@@ -1,0 +1,150 @@
+"""Hidden states of a language model at a named layer, pooled over a text, at the cost of the layers below only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from palate.backends.text import EncodedText
+from palate.errors import ConfigError, InputError
+from palate.progress import Progress, silent
+
+__all__ = ["HiddenStates", "length_sorted_batches"]
+
+
+class HiddenStates:
+    """Pooled hidden states of one layer; the layers above it are cut off, so half the layers cost half the time.
+
+    `layer` counts like `output_hidden_states` of transformers: layer l is the output of the l-th block, and the last
+    one is after the final norm.
+
+    Args:
+        model: from `palate.backends.huggingface.load_backbone`; it is changed (cut) and must not be shared.
+        layer: 1 … the model's depth.
+        pooling: "mean" over the span, its "last" token, or its "first".
+        span: "response" pools over the response only, "all" over every token of the text.
+        pad_id: any token; what stands there is masked.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        layer: int,
+        pooling: Literal["mean", "last", "first"] = "mean",
+        span: Literal["response", "all"] = "response",
+        pad_id: int = 0,
+    ) -> None:
+        depth = model.config.num_hidden_layers
+        if not 1 <= layer <= depth:
+            raise ConfigError(f"layer={layer}: this model has layers 1 to {depth}")
+        self._model = model
+        self._pooling = pooling
+        self._span = span
+        self._pad_id = pad_id
+        self._captured: torch.Tensor | None = None
+        model.config.use_cache = False
+        if layer < depth:
+            self._cut(depth, layer)
+
+    def _cut(self, depth: int, layer: int) -> None:
+        for name, module in self._model.named_modules():
+            if isinstance(module, nn.ModuleList) and len(module) == depth:
+                kept = module[:layer]
+                parent, _, attribute = name.rpartition(".")
+                setattr(self._model.get_submodule(parent), attribute, kept)
+                kept[-1].register_forward_hook(self._capture)
+                return
+        raise ConfigError(f"layer={layer}: {type(self._model).__name__} cannot be cut; use its last layer, {depth}")
+
+    def _capture(self, module: nn.Module, inputs: object, output: object) -> None:
+        self._captured = output[0] if isinstance(output, tuple) else output
+
+    def batch(self, texts: Sequence[EncodedText]) -> np.ndarray:
+        """One vector per text, all in one forward pass.
+
+        Returns:
+            (b, hidden) float32.
+        """
+        length = max(len(text) for text in texts)
+        ids = np.full((len(texts), length), self._pad_id, np.int64)
+        present = np.zeros((len(texts), length), np.int64)
+        span = np.zeros((len(texts), length), np.float32)
+        for row, text in enumerate(texts):
+            ids[row, : len(text)] = text.ids
+            present[row, : len(text)] = 1
+            start, stop = (text.start, text.stop) if self._span == "response" else (0, len(text))
+            if self._pooling != "mean":
+                start = stop - 1 if self._pooling == "last" else start
+                stop = start + 1
+            span[row, start:stop] = 1.0 / (stop - start)
+        device = self._model.device
+        with torch.inference_mode():
+            output = self._model(
+                input_ids=torch.from_numpy(ids).to(device), attention_mask=torch.from_numpy(present).to(device)
+            )
+            hidden = output.last_hidden_state if self._captured is None else self._captured
+            self._captured = None
+            # Sums over hundreds of tokens lose digits in bfloat16, hence float32.
+            weights = torch.from_numpy(span).to(device)
+            pooled = torch.einsum("bt,bth->bh", weights, hidden.float())
+        return pooled.cpu().numpy()
+
+    def pool(
+        self,
+        texts: Sequence[EncodedText],
+        *,
+        batch_tokens: int | None = None,
+        progress: Progress = silent,
+        what: str = "features",
+    ) -> np.ndarray:
+        """One vector per text, in order, computed in small batches of texts of like length.
+
+        Args:
+            texts: n texts.
+            batch_tokens: most tokens in one batch, padding counted; None takes 1,024 on a CPU, 32,768 elsewhere.
+            progress: called after each batch with the number of texts done.
+            what: the word that `progress` is given.
+
+        Returns:
+            (n, hidden) float32.
+
+        Raises:
+            InputError: a vector came out with NaN or infinite values.
+        """
+        if batch_tokens is None:
+            batch_tokens = 1024 if self._model.device.type == "cpu" else 32768
+        pooled = np.zeros((len(texts), self._model.config.hidden_size), np.float32)
+        done = 0
+        for rows in length_sorted_batches([len(text) for text in texts], batch_tokens):
+            pooled[rows] = self.batch([texts[row] for row in rows])
+            done += len(rows)
+            progress(done, len(texts), what)
+        if not np.isfinite(pooled).all():
+            raise InputError("the model gave NaN or infinite hidden states; use dtype='float32'")
+        return pooled
+
+
+def length_sorted_batches(lengths: Sequence[int], batch_tokens: int) -> list[np.ndarray]:
+    """Groups of texts of like length, longest first, so that little padding is computed.
+
+    Args:
+        lengths: tokens of each of n texts.
+        batch_tokens: most tokens in one group, padding counted; a longer text is a group of its own.
+
+    Returns:
+        index arrays that cover 0 … n - 1, each once.
+    """
+    order = np.argsort(-np.asarray(lengths, np.int64), kind="stable")
+    batches = []
+    start = 0
+    while start < len(order):
+        size = max(1, batch_tokens // max(1, lengths[order[start]]))
+        batches.append(order[start : start + size])
+        start += size
+    return batches

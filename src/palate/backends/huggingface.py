@@ -1,0 +1,251 @@
+"""Hugging Face models by bundled name, folder or hub name: tokenizers, causal models and hidden states.
+
+Weights come from safetensors files only, and no code of a model's authors is run. Bundled models and folders are read
+from the disk without asking any hub.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palate.backends import bundled
+from palate.errors import ConfigError, InputError, PalateError, StorageError
+from palate.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = [
+    "choose_device",
+    "choose_dtype",
+    "load_backbone",
+    "load_causal",
+    "load_tokenizer",
+    "model_config",
+    "model_file",
+    "resolve",
+    "revision",
+]
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """The device to run on: what is asked, or for "auto" a GPU if there is one.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    import torch
+
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:100]
+        raise ConfigError(f"device={device!r} cannot be used ({reason}); take 'auto' or 'cpu'") from None
+    return chosen
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The number type to run in: what is asked, or for "auto" bfloat16 where the hardware computes in it.
+
+    Without such instructions a CPU emulates bfloat16 and is slower than in float32.
+
+    Raises:
+        ConfigError: not one of auto, float32, bfloat16, float16.
+    """
+    import torch
+
+    if dtype != "auto":
+        if dtype not in ("float32", "bfloat16", "float16"):
+            raise ConfigError(f"dtype={dtype!r}: must be one of auto, float32, bfloat16, float16")
+        return getattr(torch, dtype)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        able = any(has is True and "bf16" in name for name, has in torch.cpu.get_capabilities().items())
+        return torch.bfloat16 if able else torch.float32
+    return torch.float32
+
+
+def resolve(name: str, *, progress: Progress = silent) -> str:
+    """The folder of a bundled model or a local one, else the name for the hub.
+
+    Raises:
+        InputError: a folder that holds no model, or a path where there is nothing.
+        MissingModelError: a bundled model that is not there and cannot be fetched.
+    """
+    if name in {model.name for model in bundled.models()}:
+        return str(bundled.get(name, progress=progress))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{name}: a folder without config.json; give the folder that save_pretrained wrote")
+        return str(folder)
+    if folder.exists():
+        raise InputError(f"{name}: a file, not a model folder; give the folder that save_pretrained wrote")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(
+            f"{name}: there is no such folder; give a model folder, a hub name or one of {_bundled_names()}"
+        )
+    return name
+
+
+def model_file(name: str, file: str) -> Path | None:
+    """A file of a model by its path inside the model's folder, fetched from the hub if need be; None if it has none."""
+    from transformers.utils import cached_file
+
+    where = resolve(name)
+    if Path(where).is_dir():
+        path = Path(where) / file
+        return path if path.is_file() else None
+    with _loading(name):
+        found = cached_file(where, file, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else Path(found)
+
+
+def model_config(name: str) -> dict[str, Any]:
+    """The model's `config.json`, without loading anything else.
+
+    Raises:
+        InputError: no such model, or its config.json cannot be read.
+    """
+    path = model_file(name, "config.json")
+    if path is None:
+        raise InputError(f"{name}: has no config.json; it is not a model that transformers can load")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); fetch or save the model again") from None
+
+
+def revision(name: str) -> str:
+    """What identifies the weights: the commit on the hub, or a hash of the files in the folder."""
+    where = Path(resolve(name))
+    if not where.is_dir():
+        # Hub files lie under snapshots/<commit>/.
+        config = model_file(name, "config.json")
+        return config.parent.name if config is not None else ""
+    made_from = where / "palate.json"
+    if made_from.is_file():
+        return json.loads(made_from.read_text(encoding="utf-8"))["sha256"]
+    digest = hashlib.sha256()
+    for file in sorted([*where.glob("*.safetensors"), where / "config.json", *where.glob("tokenizer*.json")]):
+        with file.open("rb") as stream:
+            digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, padding on the right, with a pad token in any case.
+
+    Raises:
+        InputError: no such model, or it has no tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    where = resolve(name)
+    with _loading(name):
+        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=Path(where).is_dir())
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def load_causal(
+    name: str, *, dtype: str = "auto", device: str = "auto", progress: Progress = silent
+) -> PreTrainedModel:
+    """A causal language model that can generate and be trained, in evaluation mode.
+
+    Args:
+        name: a bundled name ("smollm2"), a model folder, or a name on the hub.
+        dtype: auto, float32, bfloat16 or float16.
+        device: auto, cpu, cuda, cuda:1, mps.
+        progress: of fetching and converting a bundled model.
+
+    Raises:
+        InputError: no such model, or it is no causal language model.
+        MissingModelError: a bundled model that is not there and cannot be fetched.
+    """
+    from transformers import AutoModelForCausalLM
+
+    return _load(AutoModelForCausalLM, name, dtype, device, progress)
+
+
+def load_backbone(
+    name: str, *, dtype: str = "auto", device: str = "auto", progress: Progress = silent
+) -> PreTrainedModel:
+    """The model without its head, as `palate.backends.hidden.HiddenStates` needs it; arguments as in `load_causal`."""
+    from transformers import AutoModel
+
+    model = _load(AutoModel, name, dtype, device, progress)
+    return model.get_encoder() if model.config.is_encoder_decoder else model
+
+
+def _load(factory: Any, name: str, dtype: str, device: str, progress: Progress) -> PreTrainedModel:
+    place = choose_device(device)
+    number = choose_dtype(dtype, place)
+    where = resolve(name, progress=progress)
+    with _loading(name):
+        model = factory.from_pretrained(
+            where, dtype=number, use_safetensors=True, local_files_only=Path(where).is_dir()
+        )
+    return model.to(place).eval()
+
+
+def _bundled_names() -> str:
+    return ", ".join(model.name for model in bundled.models())
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Turn what transformers and the hub raise into one line that says what to do."""
+    from huggingface_hub import errors as hub
+
+    from palate.backends.conversion import quiet
+
+    try:
+        with quiet():
+            yield
+    except PalateError:
+        raise
+    except Exception as error:
+        chain = _chain(error)
+        if any(getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for cause in chain):
+            raise StorageError(f"{name}: the disk is full; free some space or set HF_HOME to another disk") from error
+        if isinstance(error, (OSError, ValueError, KeyError, ImportError, hub.HfHubHTTPError)):
+            raise InputError(f"{name}: {_diagnosis(chain)}") from error
+        raise
+
+
+def _diagnosis(chain: list[BaseException]) -> str:
+    from huggingface_hub import errors as hub
+
+    if any(isinstance(cause, hub.GatedRepoError) for cause in chain):
+        return "its authors ask for an agreement first; accept it on the hub and set HF_TOKEN"
+    if any(isinstance(cause, (hub.RepositoryNotFoundError, hub.HFValidationError)) for cause in chain):
+        return f"no such model on the hub, and no such folder; bundled are: {_bundled_names()}"
+    if any(isinstance(cause, (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled)) for cause in chain):
+        return f"not a folder here, and the hub cannot be reached; use a folder, or a bundled model: {_bundled_names()}"
+    words = " ".join(str(chain[0]).split())[:160]
+    return f"cannot be loaded ({words}); it must be a model that transformers knows, with safetensors weights"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return chain
