@@ -1,8 +1,9 @@
 """The baseline: what a good engineer writes in an afternoon with scikit-learn.
 
-One logistic regression on differences of embeddings for everybody, and one per person. The person's own regression sees
-the pooled logit as its first column (`stacked`), so that it only has to learn where the person departs from the others;
-with few answers the pooled model decides. Where items carry no features, they are one-hot.
+One logistic regression on differences of embeddings for everybody, and one per person, whose logits are added: with few
+answers a person's own regression is shrunk to nothing and the pooled one decides. (Giving the pooled logit to the own
+regression as a column is worse: after a few answers its coefficient is anything.) Where items carry no features, they
+are one-hot.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ class SklearnBaselineConfig(Config):
     """Settings of the scikit-learn baseline."""
 
     pooled_c: float = Field(0.1, gt=0, description="C of the logistic regression that everybody shares")
-    personal_c: float = Field(0.01, gt=0, description="C of each person's own logistic regression")
-    stacked: bool = Field(True, description="give the pooled logit to each person's regression as a column")
-    least_rows: int = Field(3, ge=1, description="with fewer rows (weights summed) a person gets the pooled regression")
+    personal_c: float = Field(0.1, gt=0, description="C of each person's own logistic regression")
+    add_pooled: bool = Field(True, description="add the pooled logit to that of the person's own regression")
+    least_rows: int = Field(1, ge=1, description="with fewer rows (weights summed) a person gets the pooled regression")
     design: Literal["auto", "features", "items"] = Field(
         "auto", description="columns: differences of features, one-hot items, or features where there are any"
     )
@@ -39,8 +40,8 @@ class SklearnBaselineConfig(Config):
 class SklearnBaseline(Method):
     """Per-user logistic regression beside a pooled one.
 
-    logit P(u prefers l) = c_u · g(l, r) + w_u · (x_l - x_r), where g(l, r) = w · (x_l - x_r) is the pooled logit. Without
-    `stacked` c_u = 0. Every row is entered from both sides, so there is no intercept and both classes are always present.
+    logit P(u prefers l) = (c_u w + w_u) · (x_l - x_r), with c_u = 1, or 0 for people with rows where the pooled logit is not
+    to be added. Every row is entered from both sides, so there is no intercept and both classes are always present.
     """
 
     name = "sklearn"
@@ -61,7 +62,6 @@ class SklearnBaseline(Method):
             self.scale_ = np.where(scale > 0, scale, 1.0).astype(np.float64)
         design = self._differences(comparisons)
         self.pooled_ = _logistic(design, comparisons.label, comparisons.weight, self.config.pooled_c)
-        self.spread_ = float((design @ self.pooled_).std()) or 1.0
         self.prior_ = self._personal(comparisons.take(np.arange(0)).for_users(np.array([0])), progress)
         self.states_ = self._personal(comparisons, progress)
 
@@ -71,28 +71,20 @@ class SklearnBaseline(Method):
     def _personal(self, comparisons: Comparisons, progress: Progress | None) -> UserStates:
         """States of everybody: `pooled` (n_users,) the factor c_u, and the nonzero columns of w_u."""
         design = self._differences(comparisons)
-        shared = design @ self.pooled_
         order, offsets = comparisons.by_user()
         factor = np.ones(comparisons.n_users)
         columns: list[np.ndarray] = []
         weights: list[np.ndarray] = []
         for person in range(comparisons.n_users):
             rows = order[offsets[person] : offsets[person + 1]]
-            if comparisons.weight[rows].sum() < self.config.least_rows:
-                columns.append(np.empty(0, np.int64))
-                weights.append(np.empty(0))
-                continue
-            own = design[rows]
-            used = np.unique(own.indices) if sparse.issparse(own) else np.arange(own.shape[1])
-            table = own[:, used].toarray() if sparse.issparse(own) else own
-            # the pooled logit is the best single column: ten standard deviations make its penalty negligible
-            table = np.column_stack([10.0 * shared[rows] / self.spread_, table])
-            if not self.config.stacked:
-                table[:, 0] = 0.0
-            fitted = _logistic(table, comparisons.label[rows], comparisons.weight[rows], self.config.personal_c)
-            factor[person] = 10.0 * fitted[0] / self.spread_
+            used, own = np.empty(0, np.int64), np.empty(0)
+            if len(rows) and comparisons.weight[rows].sum() >= self.config.least_rows:
+                used, table = _columns(design[rows])
+            if len(used):
+                own = _logistic(table, comparisons.label[rows], comparisons.weight[rows], self.config.personal_c)
+                factor[person] = float(self.config.add_pooled)
             columns.append(used)
-            weights.append(fitted[1:])
+            weights.append(own)
             if progress is not None and person % 100 == 0:
                 progress(person, comparisons.n_users, "per-user regressions")
         starts = np.concatenate([[0], np.cumsum([len(column) for column in columns])]).astype(np.int64)
@@ -147,6 +139,14 @@ class SklearnBaseline(Method):
             (place < len(self.known_)) & (self.known_[np.minimum(place, len(self.known_) - 1)] == items.keys)
         )
         return sparse.csr_array((np.ones(len(found)), (found, place[found])), (len(items), len(self.known_)))
+
+
+def _columns(design: np.ndarray | sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Which columns a person's rows use, and the rows with these columns only, dense."""
+    if not sparse.issparse(design):
+        return np.arange(design.shape[1]), design
+    used = np.unique(design.indices)
+    return used, design[:, used].toarray()
 
 
 def _logistic(design: np.ndarray | sparse.csr_array, label: np.ndarray, weight: np.ndarray, c: float) -> np.ndarray:

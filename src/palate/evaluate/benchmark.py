@@ -75,6 +75,7 @@ def benchmark(
     tune: bool = True,
     budget: Budget | None = None,
     final: bool = False,
+    set_aside: bool | None = None,
     ks: Sequence[int] = KS,
     baseline: bool = True,
     workers: int = 1,
@@ -96,6 +97,7 @@ def benchmark(
         tune: choose settings on validation cells.
         budget: of tuning, the same for every method.
         final: score the people who were set aside, instead of the new people; once, at the end.
+        set_aside: keep 30 % of people, the same for all seeds, for that final run; None does so for public data sets.
         ks: numbers of answers after which new people are scored.
         baseline: let the scikit-learn baseline take part.
         workers: processes; more than one makes the seconds of cells less comparable.
@@ -128,6 +130,7 @@ def benchmark(
             tune=tune,
             budget=budget,
             final=final,
+            set_aside=set_aside,
             ks=ks,
             baseline=baseline,
             progress=progress,
@@ -155,6 +158,7 @@ def plan(
     tune: bool = True,
     budget: Budget | None = None,
     final: bool = False,
+    set_aside: bool | None = None,
     ks: Sequence[int] = KS,
     baseline: bool = True,
     progress: Progress = silent,
@@ -169,7 +173,9 @@ def plan(
         raise ConfigError(f"ks={tuple(ks)}: numbers of answers must be 0 or more, and at least one")
     entrants = contenders(methods, baseline=baseline)
     part = "final" if final else "test"
-    courses = open_courses(datasets, features, protocols, samples, folds=folds, part=part, ks=ks, progress=progress)
+    courses = open_courses(
+        datasets, features, protocols, samples, folds=folds, part=part, set_aside=set_aside, ks=ks, progress=progress
+    )
     budget = budget or Budget()
     cells = []
     for course in courses:

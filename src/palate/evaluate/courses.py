@@ -90,37 +90,36 @@ class Course:
         return self.dataset.item_prompt[self.dataset.left]
 
     def exam(self, sample: Sample) -> Exam:
-        """What methods are measured on."""
-        return self._exam(sample, self.part, self.ks)
+        """What methods are measured on; they learn from the validation rows of training people too."""
+        return self._exam(sample, self.part, self.splits[sample].train_full, self.ks)
 
     def validation(self, sample: Sample) -> Exam:
         """What tuning sees: validation people and validation prompts or items."""
         part = part_of(self.splits[sample], "validation")
         wanted = tuple(k for k in TUNING_KS if k <= max(self.ks))
         largest = largest_k(self.everything, [part], wanted)[0] if len(part.people) else 0
-        return self._exam(sample, "validation", tuple(k for k in wanted if k <= largest))
+        return self._exam(sample, "validation", self.splits[sample].train, tuple(k for k in wanted if k <= largest))
 
     def standing(self, sample: Sample) -> Standing:
         """Where people stand, by this sample's training and history rows."""
         split = self.splits[sample]
         history = part_of(split, self.part).history
-        return standing(self.everything, split.train, history, seed=sample.seed)
+        return standing(self.everything, split.train_full, history, seed=sample.seed)
 
     def split_digest(self, sample: Sample) -> str:
         """Fingerprint of the rows and people that the sample's exams are made of."""
         split = self.splits[sample]
         digest = hashlib.blake2b(digest_size=16)
-        for name in ("test", "validation", "final"):
-            part = part_of(split, name)
-            for rows in (split.train, split.train_users, part.seen, part.people, part.history, part.test):
-                digest.update(np.ascontiguousarray(rows, np.int64).tobytes() + b"|")
+        for name, cell in sorted(vars(split).items()):
+            if isinstance(cell, np.ndarray):
+                digest.update(name.encode() + np.ascontiguousarray(cell, np.int64).tobytes())
         return digest.hexdigest()
 
-    def _exam(self, sample: Sample, part: str, ks: Sequence[int]) -> Exam:
+    def _exam(self, sample: Sample, part: str, train: np.ndarray, ks: Sequence[int]) -> Exam:
         split = self.splits[sample]
         return make_exam(
             self.everything,
-            split.train,
+            train,
             split.train_users,
             part_of(split, part),
             ks,
@@ -137,6 +136,7 @@ def open_courses(
     *,
     folds: int | None,
     part: str,
+    set_aside: bool | None,
     ks: Sequence[int],
     progress: Progress = silent,
 ) -> list[Course]:
@@ -149,10 +149,11 @@ def open_courses(
         samples: seeds and folds.
         folds: how many folds of people, or None.
         part: "test" or "final".
+        set_aside: keep 30 % of people for the final run; None does so for public data sets.
         ks: numbers of answers.
         progress: of featurizing.
     """
-    from palate.data import split
+    from palate.data import SOURCES, split
 
     courses = []
     for name, dataset in datasets.items():
@@ -160,11 +161,18 @@ def open_courses(
         items = make_items(dataset, wanted, progress=progress)
         arrays = {key: column for key, column in vars(items).items() if column is not None}
         fingerprint = array_digest(arrays)
+        aside = part == "final" or (dataset.name in SOURCES if set_aside is None else set_aside)
         for protocol in protocols:
-            splits = {}
-            for sample in samples:
-                folded = {} if sample.fold < 0 else {"fold": sample.fold, "folds": folds}
-                splits[sample] = split(dataset, protocol, seed=sample.seed, **folded)
+            splits = {
+                sample: split(
+                    dataset,
+                    protocol,
+                    seed=sample.seed,
+                    fold=None if sample.fold < 0 else (sample.fold, folds),
+                    final=aside,
+                )
+                for sample in samples
+            }
             courses.append(Course(name, dataset, items, fingerprint, protocol, splits, part, tuple(sorted(set(ks)))))
     return courses
 

@@ -18,7 +18,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from palate.evaluate.audit_people import SURE, Agreement, below, beta_prior, kinds, summed
+from palate.evaluate.audit_people import NOISY_BELOW, SURE, Agreement, below, beta_prior, kinds, summed
 from palate.evaluate.audit_room import cross_fit, sample_people
 from palate.evaluate.metrics import correct
 from palate.rng import derive
@@ -30,7 +30,7 @@ _FOLDS = 5
 _RATERS = 3
 _RIDGE = 1.0
 _PROBED_ROWS = 150_000
-_PROBE_RANK, _PROBE_ROUNDS = 6, 12
+_PROBE_RANK, _PROBE_ROUNDS = 4, 8
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,9 @@ def _training(everything: Comparisons, train: np.ndarray, history: np.ndarray) -
 
 def _noisy(learned: Comparisons, agreement: Agreement, seed: int) -> np.ndarray:
     """(n_users,) people whom neither the others nor a quick model of their own taste predict."""
+    nobody = Agreement(np.zeros(learned.n_users), np.zeros(learned.n_users))
+    if not (np.nan_to_num(below(agreement, NOISY_BELOW)) > SURE).any():
+        return np.zeros(learned.n_users, bool)  # the others predict everybody; no need for the model
     rng = derive(seed, "noisy")
     sampled = learned.take(sample_people(learned, _PROBED_ROWS, rng))
     items = learned.items
@@ -111,7 +114,6 @@ def _noisy(learned: Comparisons, agreement: Agreement, seed: int) -> np.ndarray:
     held = cross_fit(replace(sampled, items=bare), rank=_PROBE_RANK, rounds=_PROBE_ROUNDS, rng=rng)
     label, user = sampled.label[held.rows], sampled.user[held.rows]
     hit = np.where(label == 0.5, np.nan, correct(label, held.personal))
-    nobody = Agreement(np.zeros(learned.n_users), np.zeros(learned.n_users))
     return kinds(agreement, summed(hit, user, learned.n_users), nobody)[1]
 
 

@@ -26,7 +26,11 @@ __all__ = ["SPACES", "TUNING_KS", "Budget", "Choice", "candidates", "tune"]
 
 SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = MappingProxyType(
     {
-        "sklearn": {"personal_c": (0.001, 0.01, 0.1, 1.0), "pooled_c": (0.01, 0.1, 1.0), "stacked": (True, False)},
+        "sklearn": {
+            "personal_c": (0.01, 0.03, 0.1, 0.3, 1.0),
+            "pooled_c": (0.01, 0.1, 1.0),
+            "add_pooled": (True, False),
+        },
     }
 )
 """Values tried, by method and setting. Methods that learn their own scales (`hierarchical`) have none."""
