@@ -141,6 +141,9 @@ def kinds(
     about = "beta-binomial posterior, P({}) > .9"
     minority_share = share(float(minority.sum()), n, unit="users").to_dict()
     minority_share |= {"count": int(minority.sum()), "method": about.format("MV-ACC < .5")}
+    # Paper A counts whoever happens to fall below ½; beside it what the posteriors add up to
+    minority_share["below_half"] = float((without.accuracy[tried] < 0.5).mean()) if n else None
+    minority_share["posterior_mean"] = float(below(without, 0.5)[tried].mean()) if n else None
     minority_share["reason"] = None if n else "nobody has an answer that is not a tie"
     noisy_share = share(float(noisy.sum()), n, unit="users").to_dict()
     noisy_share["count"] = int(noisy.sum())

@@ -20,9 +20,12 @@ from palate.types import Comparisons
 
 __all__ = ["HeldOut", "consensus", "cross_fit", "fold_of_sides", "sample_people"]
 
-_FOLDS = 5
+_FOLDS, _FINE_FOLDS = 5, 10  # the finer ones where few rows make every training row count
+_FINE_ROWS = 30_000
+_DROPPED = 0.2  # with a larger share of dropped rows finer folds would leave too little to hold out
 _ROWS_TO_FIT = 150_000  # folds are run until about so many rows have been fitted in all
 _SMALL = 1e-6
+_NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64), *(np.zeros(0),) * 3, np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class HeldOut:
         personal: (t,) the same with the person's taste.
         taste_variance: (t,) variance between people of the logit of this pair.
         trained: (t,) how many rows of the same person the fit had.
-        folds: how many fits were made, out of `_FOLDS` parts.
+        folds: how many fits were made, out of five or ten parts.
     """
 
     rows: np.ndarray
@@ -110,9 +113,11 @@ def cross_fit(
     comparisons: Comparisons, *, rank: int, rounds: int, rng: np.random.Generator, progress: Progress = silent
 ) -> HeldOut:
     """Predict rows with fits that have seen neither them nor the same person's answers about their items."""
-    left_fold, right_fold = fold_of_sides(comparisons, _FOLDS, rng)
+    if len(np.unique(comparisons.user)) < 2:
+        return HeldOut(*_NOTHING, folds=0)  # nobody to differ from
+    left_fold, right_fold, folds = _folds(comparisons, rng)
     same = left_fold == right_fold
-    runs = int(np.clip(_ROWS_TO_FIT // max(1, len(comparisons)), 1, _FOLDS))
+    runs = int(np.clip(_ROWS_TO_FIT // max(1, len(comparisons)), 1, folds))
     parts: list[tuple[np.ndarray, ...]] = []
     for fold in range(runs):
         progress(fold, runs, "fitting the probe")
@@ -137,17 +142,25 @@ def cross_fit(
             )
         )
     progress(runs, runs, "fitting the probe")
-    empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), *(np.zeros(0),) * 3, np.zeros(0, np.int64))
-    columns = [np.concatenate(column) for column in zip(*(parts or [empty]), strict=True)]
+    columns = [np.concatenate(column) for column in zip(*(parts or [_NOTHING]), strict=True)]
     return HeldOut(*columns, folds=len(parts))
+
+
+def _folds(comparisons: Comparisons, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
+    """Folds of both sides of every row, and how many folds there are."""
+    if len(comparisons) <= _FINE_ROWS:
+        left, right = fold_of_sides(comparisons, _FINE_FOLDS, rng)
+        if (left != right).mean() <= _DROPPED:
+            return left, right, _FINE_FOLDS
+    return *fold_of_sides(comparisons, _FOLDS, rng), _FOLDS
 
 
 def consensus(comparisons: Comparisons, *, rounds: int, rng: np.random.Generator) -> np.ndarray:
     """(m,) probability that left is preferred by a reward fitted on *other people's* answers alone.
 
-    The stand-in for the majority where pairs do not repeat. With one person there are no others: ½.
+    The stand-in for the majority where pairs do not repeat. With one person there are no others: NaN.
     """
-    probability = np.full(len(comparisons), 0.5)
+    probability = np.full(len(comparisons), np.nan)
     present = np.unique(comparisons.user)
     folds = min(_FOLDS if len(comparisons) <= _ROWS_TO_FIT else 2, len(present))
     if folds < 2:

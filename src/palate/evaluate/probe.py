@@ -20,7 +20,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import expit
 
-from palate.types import Comparisons, Items
+from palate.types import Comparisons
 
 __all__ = ["Fit", "compress", "fit"]
 
@@ -121,7 +121,8 @@ def fit(
     if not rank:
         return (_readout(rows, pooled),) * 2
     tastes = _first_tastes(rows, pooled, rank, rng)
-    personal = _refine(rows, _State.start(rows, rank, tastes, shared=pooled), rounds)
+    # few people or items have fewer directions than were asked for
+    personal = _refine(rows, _State.start(rows, tastes.shape[1], tastes, shared=pooled), rounds)
     return _readout(rows, pooled), _readout(rows, personal)
 
 

@@ -14,9 +14,9 @@ from palate.simulate.truth import ItemTable, Simulation, Truth, simulate, stream
 __all__ = ["synthetic_world"]
 
 _WORDS = (
-    "amber birch cedar dune ember fjord grove harbour inlet juniper kestrel lagoon meadow north orchard pebble quarry "
-    "river summit tundra upland valley willow xenolith yarrow zephyr"
-).split()
+    *("amber", "birch", "cedar", "dune", "ember", "fjord", "grove", "harbour", "inlet", "juniper", "kestrel"),
+    *("lagoon", "meadow", "north", "orchard", "pebble", "quarry", "river", "summit", "tundra", "willow", "zephyr"),
+)
 
 
 def synthetic_world(
