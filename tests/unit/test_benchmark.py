@@ -18,7 +18,7 @@ from palate.evaluate.benchmark import benchmark, plan
 from palate.evaluate.compare import compare
 from palate.evaluate.contenders import Contender, contenders
 from palate.evaluate.results import GAINS, METRICS, PER_USER, ROW_KEYS, Results
-from palate.evaluate.tuning import Budget, candidates
+from palate.evaluate.tuning import SPACES, Budget, candidates
 from palate.models.base import Method, Traits
 from palate.types import Items
 
@@ -366,6 +366,14 @@ def test_candidates_keep_fixed_settings_and_the_budget():
     assert candidates(Contender.parse(Spy()), Budget(), seed=0) == [{}]
     with pytest.raises(ConfigError, match="must be positive"):
         Budget(configurations=0)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_value_of_a_tuning_space_is_a_setting_of_its_method(name):
+    contender = Contender.parse(name)
+    for setting, values in SPACES[name].items():
+        for value in values:
+            assert getattr(contender.make({setting: value}).config, setting) == value
 
 
 def test_contenders_by_name_setting_and_instance():

@@ -31,9 +31,17 @@ SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = MappingProxyType(
             "pooled_c": (0.01, 0.1, 1.0),
             "add_pooled": (True, False),
         },
+        "factor": {
+            "rank": (2, 4, 8, 16),
+            "l2": (0.3, 1.0, 3.0, 10.0),
+            "item_l2": (1.0, 4.0, 16.0),
+            "new_user_mean": ("zero", "average"),
+        },
+        "gpo": {"steps": (200, 400, 800), "learning_rate": (1e-3, 2e-3, 5e-3), "width": (32, 64)},
+        "conditional": {"weight_decay": (0.03, 0.1, 0.3), "user_dim": (4, 8, 16), "steps": (300, 1000)},
     }
 )
-"""Values tried, by method and setting. Methods that learn their own scales (`hierarchical`) have none."""
+"""Values tried, by method and setting. `pooled`, `individual` and `hierarchical` learn their own scales and have none."""
 
 TUNING_KS = (0, 5, 20)
 """New validation people are scored after these many answers, beside the seen people."""
