@@ -14,7 +14,7 @@ from scipy.special import expit
 from palate.evaluate.audit_decision import power_curve
 from palate.evaluate.results import PER_USER, PREDICTIONS, RESULTS_FORMAT, SEEN, Results, result_row
 from palate.files import write_json
-from palate.statistics import mean_over_users
+from palate.statistics import Estimate
 
 KS = (0, 1, 3, 5, 10, 20, 40)
 
@@ -254,10 +254,15 @@ def _rows(table: pl.DataFrame, data: str, protocol: str, method: str, k: int) ->
             "log_loss_gain": base["log_loss"].to_numpy() - loss,
         }
     seconds = METHODS.get(method, (0, 0, 3.0))[2] * 1.02
-    return [
-        result_row(data, method, protocol, k, metric, mean_over_users(values, rng=0, draws=300), seconds)
-        for metric, values in found.items()
-    ]
+    return [result_row(data, method, protocol, k, metric, _mean(values), seconds) for metric, values in found.items()]
+
+
+def _mean(values: np.ndarray) -> Estimate:
+    known = values[~np.isnan(values)]
+    if len(known) < 2:
+        return Estimate(float(known[0]) if len(known) else math.nan, math.nan, math.nan, len(known))
+    half = 1.96 * known.std(ddof=1) / math.sqrt(len(known))
+    return Estimate(known.mean(), known.mean() - half, known.mean() + half, len(known))
 
 
 def _cells(

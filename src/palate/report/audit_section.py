@@ -38,7 +38,11 @@ def room_block(data: str, slug: str, audit: Mapping[str, Any] | None) -> Block:
     ]
     found = [drawing for drawing in drawings if drawing is not None]
     return Block(
-        data, room_sentence(audit), found, [_findings(audit)], [f"{note}." for note in audit.get("notes") or []]
+        data,
+        room_sentence(audit),
+        found,
+        [_findings(audit)],
+        [f"{note[:1].upper()}{note[1:]}." for note in audit.get("notes") or []],
     )
 
 

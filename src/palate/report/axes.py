@@ -39,7 +39,7 @@ SMALL = 10.5
 
 INK, MUTED, FAINT, RULE, CARD = (sentinel(name) for name in ("ink", "muted", "faint", "rule", "card"))
 
-_LONGEST = 18
+_LONGEST = 17
 
 
 def short(name: str) -> str:
@@ -49,7 +49,7 @@ def short(name: str) -> str:
 
 def label_width(names: Iterable[str]) -> float:
     """CSS pixels that the longest of these names needs."""
-    return 12 + 7.2 * max((len(short(name)) for name in names), default=0)
+    return 12 + 8.4 * max((len(short(name)) for name in names), default=0)
 
 
 def name_text(text: Text, method: str, look: Look) -> None:
@@ -71,7 +71,8 @@ def span(estimates: Sequence[Estimate | None]) -> tuple[float, float]:
     reach = max(max(values) - min(values), 0.01)
     low = max(min([*values, *ends]), min(values) - 3 * reach)
     high = min(max([*values, *ends]), max(values) + 3 * reach)
-    return low - 0.06 * (high - low), high + 0.06 * (high - low)
+    margin = 0.06 * max(high - low, 0.01)
+    return low - margin, high + margin
 
 
 def points_axis(axes: Axes) -> None:

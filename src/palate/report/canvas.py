@@ -41,6 +41,7 @@ _STYLE = {
     "text.color": sentinel("ink"),
     "xtick.color": sentinel("muted"),
     "ytick.color": sentinel("muted"),
+    "xtick.major.pad": 6,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "xtick.minor.size": 0,

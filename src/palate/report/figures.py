@@ -43,20 +43,21 @@ def forest(panel: Panel, looks: Mapping[str, Look], name: str) -> Drawing | None
     methods = [m for m in panel.rivals if any(panel.gain(m, k) for k in levels)]
     if not methods or not levels:
         return None
-    methods.sort(key=lambda m: max((panel.gain(m, k).value for k in levels[:1] if panel.gain(m, k)), default=-math.inf))
-    height, left, top = 74 + 30 * len(methods), label_width(methods), 40
+    ranked = panel.ranked(levels[0])
+    methods.sort(key=lambda m: -ranked.index(m) if m in ranked else -len(methods))
+    height, left, top = 78 + 32 * len(methods), label_width(methods), 40
     low, high = span([panel.gain(m, k) for m in methods for k in levels])
 
     def paint(figure: Figure) -> None:
         step = (WIDTH - left) / len(levels)
         for i, k in enumerate(levels):
-            axes = blank(figure, (left + i * step, 28, step - 14, height - 28 - top), grid="x")
+            axes = blank(figure, (left + i * step, 36, step - 14, height - 36 - top), grid="x")
             _forest_column(axes, panel, looks, methods, k, (low, high))
             axes.set_title(_column_title(k), fontsize=11.5, loc="left", color=INK, pad=8)
             axes.set_yticks(range(len(methods)), methods if i == 0 else [])
             for label, method in zip(axes.get_yticklabels(), methods, strict=False):
                 name_text(label, method, looks[method])
-        figure.text(left / WIDTH, 1 / height, "gain over pooled, percentage points", color=MUTED, fontsize=SMALL)
+        figure.text(left / WIDTH, 5 / height, "gain over pooled, percentage points", color=MUTED, fontsize=SMALL)
 
     title = f"Gain over pooled: {panel.title}"
     table = columns(
@@ -163,10 +164,10 @@ def _forest_column(
             y,
             looks[method].marker,
             color=colour,
-            markersize=9 if ours else 7,
+            markersize=10 if ours else 8.5,
             markerfacecolor=colour if estimate.claim else CARD,
             markeredgecolor=colour if not estimate.claim else CARD,
-            markeredgewidth=1.2,
+            markeredgewidth=1.2 if not estimate.claim else 0.7,
         )
     axes.set(xlim=limits, ylim=(-0.6, len(methods) - 0.4))
     axes.spines["bottom"].set_visible(False)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
 from palate.report import words
 from palate.report.axes import FAINT, INK, MUTED, SMALL, WIDTH
-from palate.report.canvas import Drawing, blank, draw, spread
+from palate.report.canvas import Drawing, blank, draw
 from palate.report.palette import sentinel
 
 __all__ = ["divergence_bars", "ladder", "majority_histogram", "power_plot"]
@@ -28,27 +31,21 @@ def ladder(audit: Mapping[str, Any], name: str) -> Drawing | None:
     rungs = _rungs(audit)
     if not rungs:
         return None
-    height = 66 + 27 * len(rungs)
+    height = 62 + 27 * len(rungs)
 
     def paint(figure: Figure) -> None:
-        axes = blank(figure, (_LABELS, 34, WIDTH - _LABELS - 58, height - 34 - 12), grid="x")
-        lows = [found["value"] for _, found, _ in rungs]
-        left = min(0.5, min(lows) - 0.01)
+        axes = blank(figure, (_LABELS, 38, WIDTH - _LABELS - 58, height - 38 - 10), grid="x")
+        left = min(0.5, *(found["value"] - 0.01 for _, found, _ in rungs))
         for y, (_, found, colour) in enumerate(reversed(rungs)):
-            axes.barh(y, found["value"] - left, left=left, height=0.52, color=colour, alpha=0.85, linewidth=0)
-            if found.get("low") is not None and found.get("high") is not None:
-                axes.plot([found["low"], found["high"]], [y, y], color=INK, linewidth=1.4)
-            axes.annotate(
-                words.percent(found["value"]), (1, y), (6, 0), ("axes fraction", "data"), "offset points", va="center"
-            )
+            _bar(axes, y, found, colour, left=left, digits=1)
         axes.set_yticks(range(len(rungs)), [label for label, *_ in reversed(rungs)])
         for tick, (_, _, colour) in zip(axes.get_yticklabels(), reversed(rungs), strict=True):
             tick.set(color=colour if colour != _GREY else MUTED, fontweight="bold" if colour == _OURS else "normal")
         axes.set(xlim=(left, 1.0), ylim=(-0.6, len(rungs) - 0.4))
         axes.spines["bottom"].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
-        figure.text(_LABELS / WIDTH, 4 / height, "held-out answers predicted right, %", color=MUTED, fontsize=SMALL)
+        axes.xaxis.set_major_locator(MultipleLocator(0.1))
+        axes.xaxis.set_major_formatter(FuncFormatter(_hundreds))
+        figure.text(_LABELS / WIDTH, 5 / height, "held-out answers predicted right, %", color=MUTED, fontsize=SMALL)
 
     listed = words.listing(f"{label} {words.percent(found['value'])}" for label, found, _ in rungs)
     title = "From simple rules to the ceiling"
@@ -87,7 +84,7 @@ def majority_histogram(audit: Mapping[str, Any], name: str) -> Drawing | None:
         axes.text(0.493, top, "majority mostly wrong", ha="right", va="bottom", color=_OURS, fontsize=SMALL)
         axes.text(0.507, top, "majority mostly right", va="bottom", color=_BLUE, fontsize=SMALL)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(_hundreds))
         figure.text(2 / WIDTH, 1 - 13 / height, "people", fontsize=11.5)
         figure.text(
             (WIDTH - 12) / WIDTH,
@@ -118,41 +115,23 @@ def divergence_bars(audit: Mapping[str, Any], name: str) -> Drawing | None:
     bars = _divergence_rows(audit)
     if not bars:
         return None
-    height = 48 + 25 * len(bars) + 16 * len({group for group, *_ in bars})
+    height = 38 + 25 * (len(bars) + len({group for group, *_ in bars}))
 
     def paint(figure: Figure) -> None:
-        axes = blank(figure, (_LABELS, 34, WIDTH - _LABELS - 58, height - 34 - 4), grid="x")
-        y, ticks = 0.0, []
+        axes = blank(figure, (_LABELS, 38, WIDTH - _LABELS - 58, height - 38), grid="x")
+        labels: list[str] = []
         for i, (group, label, found, colour) in enumerate(bars):
             if i == 0 or bars[i - 1][0] != group:
-                y -= 0.72
-                axes.annotate(
-                    group,
-                    (0, y + 0.62),
-                    (-_LABELS, 0),
-                    ("axes fraction", "data"),
-                    "offset points",
-                    va="top",
-                    fontweight="bold",
-                )
-            y -= 1.0
-            ticks.append((y, label))
-            axes.barh(y, found["value"], height=0.5, color=colour, alpha=0.85, linewidth=0)
-            if found.get("low") is not None and found.get("high") is not None:
-                axes.plot([found["low"], found["high"]], [y, y], color=INK, linewidth=1.4)
-            axes.annotate(
-                words.percent(found["value"], 0),
-                (1, y),
-                (6, 0),
-                ("axes fraction", "data"),
-                "offset points",
-                va="center",
-            )
-        axes.set_yticks([place for place, _ in ticks], [label for _, label in ticks])
-        axes.set(xlim=(0, 1), ylim=(y - 0.6, 0))
+                place = (-_LABELS, 0), ("axes fraction", "data"), "offset points"
+                axes.annotate(group, (0, -len(labels)), *place, va="center", fontweight="bold")
+                labels.append("")
+            _bar(axes, -len(labels), found, colour)
+            labels.append(label)
+        axes.set_yticks([-i for i in range(len(labels))], labels)
+        axes.set(xlim=(0, 1), ylim=(0.5 - len(labels), 0.5))
         axes.spines["bottom"].set_visible(False)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
-        figure.text(_LABELS / WIDTH, 4 / height, "pairs, %", color=MUTED, fontsize=SMALL)
+        axes.xaxis.set_major_formatter(FuncFormatter(_hundreds))
+        figure.text(_LABELS / WIDTH, 5 / height, "pairs, %", color=MUTED, fontsize=SMALL)
 
     title = "How often people disagree"
     listed = words.listing(
@@ -180,40 +159,27 @@ def power_plot(audit: Mapping[str, Any], name: str) -> Drawing | None:
     if not points:
         return None
     levels = sorted({int(point["answers"]) for point in points})[-len(_SHADES) :]
-    height = 292
+    lines = {k: sorted((point["users"], point["power"]) for point in points if point["answers"] == k) for k in levels}
+    height = 282
 
     def paint(figure: Figure) -> None:
-        axes = blank(figure, (38, 42, WIDTH - 38 - 84, height - 42 - 34), grid="y")
+        axes = blank(figure, (38, 40, WIDTH - 38 - 32, height - 40 - 36), grid="y")
         axes.set_xscale("log")
-        ends = []
-        for shade, k in zip(_SHADES[-len(levels) :], levels, strict=True):
-            line = sorted((point["users"], point["power"]) for point in points if point["answers"] == k)
-            axes.plot(*zip(*line, strict=True), color=_BLUE, alpha=shade, linewidth=1.8)
-            ends.append((k, line))
-        axes.axhline(0.8, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-        have = int(audit.get("n_users") or 0)
         users = [point["users"] for point in points]
         axes.set(xlim=(min(users), max(users)), ylim=(0, 1.02))
-        if min(users) < have < max(users):
-            axes.axvline(have, color=_OURS, linewidth=1.4)
-            late = have > np.sqrt(min(users) * max(users))
-            axes.annotate(
-                "these data",
-                (have, 1.02),
-                (-5 if late else 5, 4),
-                textcoords="offset points",
-                ha="right" if late else "left",
-                color=_OURS,
-                fontsize=SMALL,
-            )
-        _power_labels(axes, ends)
+        axes.axhline(0.8, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
+        for shade, (k, line) in zip(_SHADES[-len(levels) :], lines.items(), strict=True):
+            axes.plot(*zip(*line, strict=True), color=_BLUE, alpha=shade, linewidth=1.8)
+            text = words.answers(k) if k == levels[0] else str(k)
+            axes.annotate(text, _halfway(line), (5, -4), textcoords="offset points", color=_BLUE, fontsize=SMALL)
+        _mark_people(axes, int(audit.get("n_users") or 0))
         axes.xaxis.set_major_locator(LogLocator(numticks=8))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.count(int(value))))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
+        axes.yaxis.set_major_locator(MultipleLocator(0.2))
+        axes.yaxis.set_major_formatter(FuncFormatter(_hundreds))
         figure.text(2 / WIDTH, 1 - 13 / height, "power, %", fontsize=11.5)
-        figure.text((WIDTH - 84) / WIDTH, 4 / height, "people", ha="right", color=MUTED, fontsize=SMALL)
+        figure.text((WIDTH - 32) / WIDTH, 5 / height, "people", ha="right", color=MUTED, fontsize=SMALL)
 
     title = "How much data would show it"
     assumes = (audit.get("decision") or {}).get("assumes", "tastes of a reference strength")
@@ -232,20 +198,44 @@ def power_plot(audit: Mapping[str, Any], name: str) -> Drawing | None:
     )
 
 
-def _power_labels(axes: Any, ends: Sequence[tuple[int, Sequence[tuple[float, float]]]]) -> None:
-    heights = spread([line[-1][1] for _, line in ends], 0.066, 0.0, 1.0)
-    # lines that end together are told apart by where they start to rise, which is in the order of their answers
-    for (k, _), height in zip(ends, heights, strict=True):
-        axes.annotate(
-            words.answers(k),
-            (1, height),
-            (5, 0),
-            ("axes fraction", "data"),
-            "offset points",
-            va="center",
-            color=_BLUE,
-            fontsize=SMALL,
-        )
+def _halfway(line: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Where a rising line of (people, power) first passes one half, on a logarithmic scale; its start if it begins above."""
+    for (users, power), (more, later) in pairwise(line):
+        if power < 0.5 <= later:
+            part = (0.5 - power) / (later - power)
+            return users * (more / users) ** part, 0.5
+    return line[0] if line[0][1] >= 0.5 else line[-1]
+
+
+def _mark_people(axes: Axes, people: int) -> None:
+    """A line at the number of people at hand, if the axis reaches it."""
+    first, last = axes.get_xlim()
+    if not first < people < last:
+        return
+    axes.axvline(people, color=_OURS, linewidth=1.4)
+    late = people > math.sqrt(first * last)
+    axes.annotate(
+        f"these data, {words.count(people)}",
+        (people, 1.02),
+        (-5 if late else 5, 4),
+        textcoords="offset points",
+        ha="right" if late else "left",
+        color=_OURS,
+        fontsize=SMALL,
+    )
+
+
+def _bar(axes: Axes, y: float, found: Mapping[str, Any], colour: str, *, left: float = 0.0, digits: int = 0) -> None:
+    """One bar with its interval, and its value at the right edge."""
+    axes.barh(y, found["value"] - left, left=left, height=0.52, color=colour, alpha=0.85, linewidth=0)
+    if found.get("low") is not None and found.get("high") is not None:
+        axes.plot([found["low"], found["high"]], [y, y], color=INK, linewidth=1.4)
+    place = (6, 0), ("axes fraction", "data"), "offset points"
+    axes.annotate(words.percent(found["value"], digits), (1, y), *place, va="center")
+
+
+def _hundreds(value: float, _: int) -> str:
+    return f"{100 * value:.0f}"
 
 
 def _rungs(audit: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MultipleLocator
 
 from palate.report import words
 from palate.report.axes import FAINT, MUTED, SMALL, WIDTH, finite, limits_y, name_text, points_axis
@@ -17,7 +17,7 @@ from palate.report.palette import OURS, Look
 from palate.report.view import BASELINE, Panel
 from palate.statistics import Estimate
 
-__all__ = ["calibration_plot", "pareto"]
+__all__ = ["calibration_plot", "front", "pareto"]
 
 
 def pareto(panel: Panel, costs: Mapping[str, float], looks: Mapping[str, Look], name: str) -> Drawing | None:
@@ -30,7 +30,7 @@ def pareto(panel: Panel, costs: Mapping[str, float], looks: Mapping[str, Look], 
     found = {m: (costs[m], panel.gain(m, k)) for m in panel.methods if costs.get(m, 0) > 0 and panel.gain(m, k)}
     if len(found) < 2:
         return None
-    front = _front({m: (cost, estimate.value) for m, (cost, estimate) in found.items()})
+    best = front({m: (cost, estimate.value) for m, (cost, estimate) in found.items()})
     height = 300
 
     def paint(figure: Figure) -> None:
@@ -38,7 +38,7 @@ def pareto(panel: Panel, costs: Mapping[str, float], looks: Mapping[str, Look], 
         axes.set_xscale("log")
         spanned = [cost for cost, _ in found.values()]
         axes.set_xlim(min(spanned) / 1.6, max(max(spanned) * 4, min(spanned) * 12))
-        _pareto_marks(axes, found, front, looks)
+        _pareto_marks(axes, found, best, looks)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0,), numticks=6))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.seconds(value)))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
@@ -57,14 +57,14 @@ def pareto(panel: Panel, costs: Mapping[str, float], looks: Mapping[str, Look], 
 
     title = f"Accuracy against seconds: {panel.title}"
     names = sorted(found, key=lambda m: found[m][0])
-    description = f"{title}. On the front, from quick to slow: {words.listing(front)}."
+    description = f"{title}. On the front, from quick to slow: {words.listing(best)}."
     data = {
         "method": names,
         "seconds": [found[m][0] for m in names],
         "accuracy_gain": [found[m][1].value for m in names],
         "low": [finite(found[m][1].low) for m in names],
         "high": [finite(found[m][1].high) for m in names],
-        "on_front": [m in front for m in names],
+        "on_front": [m in best for m in names],
     }
     return Drawing(
         name,
@@ -108,7 +108,7 @@ def calibration_plot(
         least = min(0.5, *(float(np.min(curves[m]["share"])) for m in methods))
         axes.set(xlim=(0.49, 1.01), ylim=(least - 0.01, 1.01))
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(5))
+            axis.set_major_locator(MultipleLocator(0.1))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
         figure.text(2 / WIDTH, 1 - 15 / height, "how often it came true, %", fontsize=11.5)
         figure.text((40 + side) / WIDTH, 5 / height, "stated probability, %", ha="right", color=MUTED, fontsize=SMALL)
@@ -132,10 +132,10 @@ def calibration_plot(
 
 
 def _pareto_marks(
-    axes: Axes, found: Mapping[str, tuple[float, Estimate]], front: Sequence[str], looks: Mapping[str, Look]
+    axes: Axes, found: Mapping[str, tuple[float, Estimate]], best: Sequence[str], looks: Mapping[str, Look]
 ) -> None:
     axes.axhline(0, color=FAINT, linewidth=1)
-    stair = [(found[m][0], found[m][1].value) for m in front]
+    stair = [(found[m][0], found[m][1].value) for m in best]
     axes.step(
         *zip(*[*stair, (axes.get_xlim()[1], stair[-1][1])], strict=True), where="post", color=FAINT, linewidth=1.2
     )
@@ -167,17 +167,17 @@ def _point_labels(axes: Axes, found: Mapping[str, tuple[float, Estimate]], looks
     for cluster in clusters:
         heights = spread([found[m][1].value for m in cluster], 16 / 224 * (top - bottom), bottom, top)
         for method, height in zip(cluster, heights, strict=True):
-            text = axes.annotate(method, (found[method][0], height), (9, 0), textcoords="offset points", va="center")
+            text = axes.annotate(method, (found[method][0], height), (7, 3), textcoords="offset points", va="bottom")
             name_text(text, method, looks[method])
 
 
-def _front(found: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Methods, from quick to slow, each better than all that are quicker."""
-    front: list[str] = []
+def front(found: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Methods, from quick to slow, each better than all that are quicker: (seconds, gain) per method."""
+    best: list[str] = []
     for method in sorted(found, key=lambda m: (found[m][0], -found[m][1])):
-        if not front or found[method][1] > found[front[-1]][1]:
-            front.append(method)
-    return front
+        if not best or found[method][1] > found[best[-1]][1]:
+            best.append(method)
+    return best
 
 
 def _key(

@@ -32,11 +32,11 @@ def strip(panel: Panel, gains: Sequence[Gains], looks: Mapping[str, Look], name:
     if not gains:
         return None
     shown = sorted(gains, key=lambda g: float(np.mean(g.gain)))
-    height = 66 + _LANE * len(shown)
+    height = 74 + _LANE * len(shown)
     reach = max(0.05, *(float(np.quantile(np.abs(g.gain), 0.99)) for g in shown)) * 1.08
 
     def paint(figure: Figure) -> None:
-        axes = blank(figure, (_LEFT, 28, WIDTH - _LEFT - 8, height - 28 - 34), grid="x")
+        axes = blank(figure, (_LEFT, 40, WIDTH - _LEFT - 8, height - 40 - 34), grid="x")
         axes.set(xlim=(-reach, reach), ylim=(-0.5, len(shown) - 0.5))
         axes.axvline(0, color=FAINT, linewidth=1.2)
         for lane, found in enumerate(shown):
@@ -46,7 +46,7 @@ def strip(panel: Panel, gains: Sequence[Gains], looks: Mapping[str, Look], name:
         axes.xaxis.set_major_locator(MaxNLocator(7, symmetric=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.gain(value, 0)))
         figure.text(
-            _LEFT / WIDTH, 1 / height, "each person's gain over pooled, percentage points", color=MUTED, fontsize=SMALL
+            _LEFT / WIDTH, 5 / height, "each person's gain over pooled, percentage points", color=MUTED, fontsize=SMALL
         )
         _key(figure, height, any(g.minority.any() for g in shown), any(g.noisy.any() for g in shown))
 

@@ -136,8 +136,8 @@ def _lead(shown: Sequence[Panel]) -> str:
     seeds = {cell["seed"] for panel in shown for cell in panel.cells if "seed" in cell}
     runs = f" over {words.plural(len(seeds), 'seed')}" if seeds else ""
     return (
-        f"{words.plural(len(methods), 'method')} measured on held-out choices of real or simulated people{runs}. Gains are over "
-        "the pooled model, which knows nobody, in percentage points of accuracy."
+        f"{words.plural(len(methods), 'method')} measured on held-out choices{runs}. Gains are over the pooled model, "
+        "which knows nobody, in percentage points of accuracy, with 95 % intervals in brackets."
     )
 
 

@@ -37,7 +37,7 @@ THEME: dict[str, tuple[str, str]] = {
     "method-pink": ("#b0508a", "#ea95c5"),
     "method-violet": ("#6f55bd", "#ac99f7"),
     "method-ochre": ("#93700a", "#dcb24c"),
-    "method-sky": ("#1b87a8", "#68c9e6"),
+    "method-sky": ("#16738f", "#68c9e6"),
     "method-olive": ("#66791a", "#b4c95c"),
     "method-brown": ("#8a5a3c", "#cf9f80"),
 }

@@ -40,7 +40,7 @@ def settings_text(results: Results) -> str:
         text = json.dumps(cell["settings"], sort_keys=True)
         entry = groups.setdefault(f"{place}{text}", {"method": place, "seeds": [], "settings": cell["settings"]})
         entry["seeds"].append(cell["seed"])
-    return json.dumps(list(groups.values()), indent=1, ensure_ascii=False) if groups else ""
+    return json.dumps(list(groups.values()), indent=1, ensure_ascii=False, sort_keys=True) if groups else ""
 
 
 _COUNTS = ("n_comparisons", "n_users", "n_items", "n_prompts")
@@ -71,7 +71,9 @@ def _data_table(about: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def _run_table(manifest: Mapping[str, Any], version: str) -> Table:
     entries: list[tuple[str, str]] = [("Palate", version)]
-    entries += [(name, str(value)) for name, value in (manifest.get("versions") or {}).items() if name != "palate"]
+    entries += [
+        (name, str(value)) for name, value in sorted((manifest.get("versions") or {}).items()) if name != "palate"
+    ]
     if manifest.get("machine"):
         entries.append(("machine", str(manifest["machine"])))
     samples = manifest.get("samples") or []

@@ -162,7 +162,7 @@ def _metrics_table(scene: Scene, k: int | str) -> Table:
         "worst tenth",
     ]
     rows = []
-    for method in reversed(panel.methods):
+    for method in [*panel.ranked(k), *(m for m in panel.methods if m not in panel.ranked(k))]:
         if panel.get(method, "accuracy", k) is None:
             continue
         gain, loss = (
@@ -189,37 +189,43 @@ def _metrics_table(scene: Scene, k: int | str) -> Table:
 
 
 def _groups_table(scene: Scene, gains: Sequence[Gains]) -> Table:
-    rows = []
-    for found in sorted(gains, key=lambda g: -float(g.gain.mean())):
-        for group, (base, gain) in group_gains(found).items():
-            first = group == "everybody"
-            rows.append(
-                [
-                    Cell(found.method, scene.looks[found.method].css, "strong" if found.method == OURS else "")
-                    if first
-                    else Cell(f"\u2003{_GROUPS[group]}", tone="quiet"),
-                    Cell(words.count(gain.n)),
-                    Cell(words.percent(base.value)),
-                    Cell(words.gain(gain.value), tone=_tone(gain)),
-                    Cell(words.between(gain), tone="quiet"),
-                ]
-            )
+    """One column per group of people; the first row is what pooled reaches there."""
+    found = {g.method: group_gains(g) for g in gains}
+    names = [name for name in _GROUPS if any(name in groups for groups in found.values())]
+    ranked = sorted(gains, key=lambda g: -float(g.gain.mean()))
+    most = found[ranked[0].method]
+    head = [
+        "gain in points",
+        *(f"{_GROUPS[name]} ({words.count(most[name][1].n)})" if name in most else _GROUPS[name] for name in names),
+    ]
+    base = [Cell(words.percent(most[name][0].value) if name in most else "", tone="quiet") for name in names]
+    rows = [[Cell("pooled, accuracy", scene.looks[BASELINE].css, "quiet"), *base]]
+    for g in ranked:
+        cells = [found[g.method].get(name) for name in names]
+        rows.append(
+            [
+                _method(scene, g.method),
+                *(
+                    Cell(f"{words.gain(c[1].value)} ({words.between(c[1])})", tone=_tone(c[1])) if c else Cell("")
+                    for c in cells
+                ),
+            ]
+        )
     note = (
-        "Minority and noisy people are told by their training and history rows, never by the held-out ones. Intervals "
-        f"resample people; grey gains rest on fewer than {MINIMUM_PEOPLE}."
+        "With their number of people and 95 % intervals that resample people. Minority and noisy people are told by their "
+        f"training and history rows, never by the held-out ones; grey gains rest on fewer than {MINIMUM_PEOPLE} people."
     )
-    head = ["method and group", "people", "pooled accuracy", "gain, points", "95 % interval"]
     return Table("Gain by group of people", head, rows, note)
 
 
-_GROUPS = {"minority": "minority", "noisy": "noisy", "neither": "neither of both"}
+_GROUPS = {"everybody": "everybody", "minority": "minority", "noisy": "noisy", "neither": "neither of both"}
 
 
 def _curve_table(scene: Scene) -> Table:
     panel = scene.panel
     levels: list[int | str] = [*panel.levels, *(["seen"] if panel.has_seen else [])]
     rows = []
-    for method in reversed(panel.rivals):
+    for method in panel.ranked(panel.levels[-1]):
         cells = []
         for k in levels:
             estimate = panel.gain(method, k)
@@ -235,10 +241,8 @@ def _curve_table(scene: Scene) -> Table:
 def _sureness_table(scene: Scene, together: Mapping[str, Estimate], seeds: Mapping[str, Mapping[int, float]]) -> Table:
     panel = scene.panel
     rows = []
-    for method in reversed(panel.rivals):
+    for method in panel.ranked(panel.reference):
         gain = panel.gain(method, panel.reference)
-        if gain is None:
-            continue
         runs = list(seeds.get(method, {}).values())
         error, slope = (
             panel.get(method, metric, panel.reference) for metric in ("calibration_error", "calibration_slope")

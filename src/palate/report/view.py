@@ -110,6 +110,11 @@ class Panel:
         scored = [(estimate.value, name == OURS, name) for estimate, name in scored if estimate is not None]
         return max(scored)[2] if scored else None
 
+    def ranked(self, k: int | str | None) -> list[str]:
+        """Rivals with a gain at level `k`, from the largest to the smallest."""
+        gains = {name: self.get(name, "accuracy_gain", k) for name in self.rivals}
+        return sorted((name for name, gain in gains.items() if gain), key=lambda name: -gains[name].value)
+
     def n_people(self, k: int | str | None) -> int:
         """On how many people the numbers at level `k` rest."""
         return max((int(row["n_users"]) for row in self.rows if str(row["k"]) == str(k)), default=0)
