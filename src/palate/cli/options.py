@@ -1,0 +1,128 @@
+"""Arguments and options that several verbs take, each with one name and one meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.errors import InputError
+
+if TYPE_CHECKING:
+    from palate.data import PreferenceDataset
+
+__all__ = [
+    "BaseReward",
+    "Features",
+    "File",
+    "Seed",
+    "Settings",
+    "SkipBad",
+    "UserColumn",
+    "open_data",
+    "parse_settings",
+    "read_lines",
+]
+
+File = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE", help="A .jsonl, .csv or .parquet file of choices, or a known name (palate data list)."
+    ),
+]
+UserColumn = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="The column that says whose choice a row is, if its name is unusual."),
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out instead of refusing the file.")]
+Features = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Text features: minilm, smollm2, any Hugging Face name or folder, openai:MODEL@URL, "
+        "style, or none (items by identity alone).",
+    ),
+]
+BaseReward = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Scores of the reward model you already have; learn the residual on top."),
+]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same numbers.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; may be repeated.")
+]
+
+
+def open_data(source: str, user_column: str | None = None, skip_bad: bool = False) -> PreferenceDataset:
+    """The data set a user named, and on standard error what a reader should know about it."""
+    from palate.api import read
+    from palate.cli.console import say
+
+    dataset = read(source, user_column=user_column, on_error="skip" if skip_bad else "raise")
+    for note in dataset.notes:
+        say(f"note: {note}")
+    return dataset
+
+
+def parse_settings(assignments: list[str] | None) -> dict[str, Any]:
+    """`["rank=8", "prior=zero"]` as settings; values are JSON where they can be."""
+    import json
+
+    settings: dict[str, Any] = {}
+    for assignment in assignments or []:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise InputError(f"--set {assignment}: not NAME=VALUE; write --set rank=8, say")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            settings[name] = value
+    return settings
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """The texts in a file: a JSON list, JSON lines of texts or of objects with `reply`, or one text a line."""
+    import json
+    import sys
+
+    text = sys.stdin.read() if str(path) == "-" else _text_of(path, what)
+    stripped = text.strip()
+    if stripped.startswith("[") and path.suffix != ".txt":
+        rows: list[Any] = _parsed(stripped, path, what)
+    elif path.suffix == ".jsonl":
+        rows = [_parsed(line, path, what) for line in stripped.splitlines() if line.strip()]
+    else:
+        rows = [line for line in stripped.splitlines() if line.strip()]
+    texts = []
+    for number, row in enumerate(rows, 1):
+        value = (
+            next((row[key] for key in ("reply", "response", "text") if key in row), None)
+            if isinstance(row, dict)
+            else row
+        )
+        if not isinstance(value, str) or not value.strip():
+            shown = json.dumps(row, ensure_ascii=False)[:60]
+            raise InputError(f"{path}: entry {number} is {shown}; each of the {what} must be a text that is not empty")
+        texts.append(value)
+    if not texts:
+        raise InputError(f"{path}: no {what} in it; write one a line, or a JSON list of texts")
+    return texts
+
+
+def _text_of(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a file of {what}") from None
+
+
+def _parsed(text: str, path: Path, what: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); write the {what} one a line, or as a JSON list") from None

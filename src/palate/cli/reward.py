@@ -1,0 +1,138 @@
+"""`palate fit`, `palate adapt` and `palate score`: a reward model that fits people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.console import AsJson, emit, progress_bar, say, show, verb
+from palate.cli.options import (
+    BaseReward,
+    Features,
+    File,
+    Seed,
+    Settings,
+    SkipBad,
+    UserColumn,
+    open_data,
+    parse_settings,
+    read_lines,
+)
+from palate.errors import InputError
+
+__all__ = ["adapt", "fit", "score"]
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that palate fit wrote.")]
+
+
+@verb
+def fit(
+    file: File,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the model goes.")],
+    method: Annotated[str, typer.Option(help="pooled, individual, conditional, factor, gpo or hierarchical.")] = (
+        "hierarchical"
+    ),
+    features: Features = "smollm2",
+    base_reward: BaseReward = None,
+    settings: Settings = None,
+    user_column: UserColumn = None,
+    skip_bad: SkipBad = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a reward model to the choices of many people, so that it adapts to a new one in a few answers.
+
+    \b
+      palate fit choices.csv -o model
+      palate fit choices.csv -o model --features minilm --method factor --set rank=8
+      palate fit scored.parquet -o model --base-reward my_rm
+    """
+    from palate import api
+
+    dataset = open_data(file, user_column, skip_bad)
+    with progress_bar() as progress:
+        model = api.fit(
+            dataset,
+            features=features,
+            method=method,
+            base_reward=base_reward,
+            rng=seed,
+            progress=progress,
+            **parse_settings(settings),
+        )
+        model.save_pretrained(out)
+    if as_json:
+        emit(
+            {"model": str(out), "method": method, "features": features, "data": dataset.name}
+            | {"n_users": dataset.n_users, "n_items": dataset.n_items, "n_comparisons": len(dataset)}
+        )
+    else:
+        show(f"fitted {method} on {len(dataset):,} choices of {dataset.n_users:,} people: {out}")
+
+
+@verb
+def adapt(
+    model: Model,
+    answers: Annotated[str, typer.Argument(metavar="ANSWERS", help="Choices of one person, as a file.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="STATE", help="Where the person's state goes.")],
+    as_json: AsJson = False,
+) -> None:
+    """Learn one new person from a few answers; the model itself does not change.
+
+    ANSWERS has the columns of the training data; it needs no column for the person, being about one.
+
+    \b
+      palate adapt model answers.csv -o me.state
+    """
+    from palate import api
+
+    loaded = api.load_model(model)
+    rows = api.answers_of_one(answers)
+    with progress_bar() as progress:
+        person = loaded.adapt(rows, progress=progress)
+    person.save(out)
+    if as_json:
+        emit({"state": str(out), "model": str(model), "n_answers": len(rows)})
+    else:
+        show(f"learned from {len(rows):,} answers: {out}")
+
+
+@verb
+def score(
+    model: Model,
+    prompt: Annotated[str, typer.Option(help="What the replies answer.")],
+    replies: Annotated[
+        Path, typer.Option(metavar="FILE", help="One reply a line, a JSON list, or JSON lines; - reads standard input.")
+    ],
+    user: Annotated[str | None, typer.Option(metavar="ID", help="A person the model was fitted on.")] = None,
+    state: Annotated[Path | None, typer.Option(metavar="FILE", help="A state that palate adapt wrote.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score replies for one person, best first; without --user and --state for somebody unknown.
+
+    \b
+      palate score model --user ann --prompt "Tell me about bees." --replies replies.txt
+      palate score model --state me.state --prompt "…" --replies - --json < replies.json
+    """
+    from palate import api
+
+    if user is not None and state is not None:
+        raise InputError("--user and --state both given; say who it is in one way")
+    texts = read_lines(replies, "replies")
+    person = api.person_of(api.load_model(model), user=user, state=state)
+    with progress_bar() as progress:
+        scores = person.score(prompt, texts, progress=progress)
+    order = sorted(range(len(texts)), key=lambda i: -scores[i])
+    if as_json:
+        emit(
+            [
+                {"rank": rank, "index": i, "score": float(scores[i]), "reply": texts[i]}
+                for rank, i in enumerate(order, 1)
+            ]
+        )
+    else:
+        show(*(f"{scores[i]:8.3f}  {texts[i]}" for i in order))
+    if len(set(texts)) < len(texts):
+        say("note: some replies are the same text")
