@@ -277,12 +277,12 @@ def test_results_in_memory_have_no_calibration_plot_and_say_so(tmp_path: Path) -
         {"methods": ["pooled", "factor"], "ks": [0], "seeds": [3]},
         {"methods": ["pooled", "factor"], "ks": [5, 10], "seen": False, "protocol": "something-new"},
         {"methods": ["pooled", "factor"], "n_people": 1},
-        {"data": ["a", "b", "c"], "methods": ["pooled", "hierarchical"]},
+        {"data": ["a", "b", "c"], "methods": TWO, "ks": [5]},
     ],
     ids=str,
 )
 def test_any_shape_of_results_gives_a_whole_page(tmp_path: Path, settings: dict) -> None:
-    page = report(invented_results(tmp_path, **settings), tmp_path)
+    page = report(invented_results(tmp_path, audits=len(settings) == 1, **settings), tmp_path)
     n_data = len(settings.get("data", ["one"]))
     assert len(page.answers) == len(QUESTIONS) * n_data
     assert len(page.texts["p.data"]) == n_data

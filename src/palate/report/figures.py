@@ -27,6 +27,7 @@ from palate.report.axes import (
     limits_y,
     name_text,
     points_axis,
+    short,
     span,
 )
 from palate.report.canvas import Drawing, blank, draw, spread
@@ -54,7 +55,7 @@ def forest(panel: Panel, looks: Mapping[str, Look], name: str) -> Drawing | None
             axes = blank(figure, (left + i * step, 36, step - 14, height - 36 - top), grid="x")
             _forest_column(axes, panel, looks, methods, k, (low, high))
             axes.set_title(_column_title(k), fontsize=11.5, loc="left", color=INK, pad=8)
-            axes.set_yticks(range(len(methods)), methods if i == 0 else [])
+            axes.set_yticks(range(len(methods)), [short(m) for m in methods] if i == 0 else [])
             for label, method in zip(axes.get_yticklabels(), methods, strict=False):
                 name_text(label, method, looks[method])
         figure.text(left / WIDTH, 5 / height, "gain over pooled, percentage points", color=MUTED, fontsize=SMALL)
