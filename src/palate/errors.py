@@ -12,6 +12,7 @@
     ├── MissingDependencyError     an optional package that is not installed; the message says how to get it
     ├── StorageError               the disk is full, or a file cannot be written
     └── EndpointError              a remote model did not answer, or answered nonsense
+        └── RefusalError           it answered without a word: a refusal, or a content filter
 
 Every message is one line that names the value, the rule it broke and the fix.
 """
@@ -30,6 +31,7 @@ __all__ = [
     "MissingModelError",
     "NotFittedError",
     "PalateError",
+    "RefusalError",
     "SplitError",
     "StorageError",
     "VersionError",
@@ -95,3 +97,7 @@ class StorageError(PalateError):
 
 class EndpointError(PalateError):
     """A remote model did not answer, or answered nonsense."""
+
+
+class RefusalError(EndpointError):
+    """A remote model answered without a word: a refusal, or a content filter; the next question may fare better."""

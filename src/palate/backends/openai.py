@@ -25,7 +25,7 @@ from pydantic import Field
 
 from palate.backends.base import Messages
 from palate.config import Config
-from palate.errors import EndpointError, InputError
+from palate.errors import EndpointError, InputError, RefusalError
 from palate.files import read_json, write_json
 from palate.progress import Progress, silent
 
@@ -269,7 +269,7 @@ class ChatClient(_Client):
         except (KeyError, IndexError, TypeError, AttributeError):
             raise self._nonsense("the answer has no choices[0].message.content") from None
         if not isinstance(text, str):
-            raise self._nonsense(f"the answer's message is empty (finish_reason {reason!r})")
+            raise RefusalError(f"{self._where}: the answer's message is empty (finish_reason {reason!r})")
         if not with_logprobs:
             return ChatAnswer(text, {}, reason, tokens)
         try:

@@ -1,0 +1,126 @@
+"""What everybody who talks in texts shares: the `RewardModel` protocol, one person's model, and reading a history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from palate.data.dataset import PreferenceDataset
+from palate.data.formats import USER_COLUMNS, read
+from palate.errors import InputError
+from palate.types import UserState, UserStates
+
+__all__ = ["History", "PersonalModel", "Question", "RewardModel", "one_person"]
+
+Question: TypeAlias = tuple[str, str, str]
+"""Prompt, left reply, right reply."""
+
+History: TypeAlias = Any
+"""One person's comparisons: a `PreferenceDataset`, or anything that `palate.data.read` reads (a user column may be
+missing), or (prompt, chosen, rejected) triples; None for nobody in particular."""
+
+_SOMEBODY = "somebody"
+
+
+class RewardModel(Protocol):
+    """A model of what people prefer, on texts."""
+
+    scalar: bool
+
+    def adapt(self, history: History = None, *, user_text: str = "") -> PersonalModel:
+        """The model of one person, from what they chose and what they say of themselves."""
+
+    def prefer(
+        self, questions: Sequence[Question], states: UserStates, user_index: np.ndarray | None = None
+    ) -> np.ndarray:
+        """(m,) probability that the person of each question prefers left; one state serves all questions."""
+
+    def reward(self, texts: Sequence[tuple[str, str]], states: UserStates) -> np.ndarray:
+        """(people, n) rewards of (prompt, reply) pairs; an `InputError` where `scalar` is False."""
+
+
+@dataclass(frozen=True)
+class PersonalModel:
+    """What one person prefers.
+
+    Args:
+        model: the model that was adapted.
+        state: what it knows about the person; a value without id, to be stored and given back.
+    """
+
+    model: RewardModel
+    state: UserState
+
+    def score(self, prompt: str, replies: Sequence[str]) -> np.ndarray:
+        """How much the person likes each reply to a prompt.
+
+        Args:
+            prompt: the prompt they all answer.
+            replies: n texts.
+
+        Returns:
+            (n,) float64. Rewards in logits: only their differences mean anything. Of a model without rewards (a judge):
+            the share of the other replies to which each is preferred, from n(n - 1) / 2 questions.
+        """
+        _check_texts([prompt, *replies])
+        if self.model.scalar:
+            return self.model.reward([(prompt, reply) for reply in replies], self.state.batch)[0]
+        n = len(replies)
+        first, second = np.triu_indices(n, k=1)
+        pairs = zip(first.tolist(), second.tolist(), strict=True)
+        won = self.model.prefer([(prompt, replies[i], replies[j]) for i, j in pairs], self.state.batch)
+        wins = np.bincount(first, won, n) + np.bincount(second, 1.0 - won, n)
+        return wins / (n - 1) if n > 1 else np.full(n, 0.5)
+
+    def prefer(self, prompt: str, left: str, right: str) -> float:
+        """Probability that the person prefers `left` to `right`."""
+        _check_texts([prompt, left, right])
+        return float(self.model.prefer([(prompt, left, right)], self.state.batch)[0])
+
+
+def one_person(history: History) -> PreferenceDataset | None:
+    """The comparisons of one person as a data set; None for no history at all.
+
+    Raises:
+        InputError: they are of several people.
+        DataError: rows are bad.
+    """
+    if history is None or (isinstance(history, Sequence) and not len(history)):
+        return None
+    dataset = read(_named(history))
+    people = np.unique(dataset.user)
+    if len(people) > 1:
+        few = ", ".join(repr(dataset.users[i]) for i in people[:3])
+        raise InputError(f"the history is of {len(people)} people ({few}, …); adapt to one at a time")
+    return dataset
+
+
+def _named(history: History) -> Any:
+    """The history with a user column, where it may lack one."""
+    if isinstance(history, Sequence) and not isinstance(history, str):
+        return [_row(row) for row in history]
+    columns = getattr(history, "columns", None)
+    if columns is None or {str(column).strip().lower() for column in columns} & set(USER_COLUMNS):
+        return history
+    if hasattr(history, "with_columns"):
+        import polars as pl
+
+        return history.with_columns(pl.lit(_SOMEBODY).alias("user"))
+    return history.assign(user=_SOMEBODY)
+
+
+def _row(row: Any) -> Any:
+    if isinstance(row, Mapping):
+        return row if {str(name).strip().lower() for name in row} & set(USER_COLUMNS) else {**row, "user": _SOMEBODY}
+    if isinstance(row, Sequence) and not isinstance(row, str) and len(row) == 3:
+        return {"user": _SOMEBODY, "prompt": row[0], "chosen": row[1], "rejected": row[2]}
+    raise InputError(f"history row {row!r}: give a dictionary, or a triple of prompt, chosen and rejected")
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(f"{text!r} is a {type(text).__name__}; prompts and replies must be texts")
