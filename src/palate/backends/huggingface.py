@@ -103,12 +103,13 @@ def resolve(name: str, *, progress: Progress = silent) -> str:
 
 def model_file(name: str, file: str) -> Path | None:
     """A file of a model by its path inside the model's folder, fetched from the hub if need be; None if it has none."""
-    from transformers.utils import cached_file
-
     where = resolve(name)
     if Path(where).is_dir():
         path = Path(where) / file
         return path if path.is_file() else None
+    # Imported only for the hub: a second run on cached features then starts without transformers.
+    from transformers.utils import cached_file
+
     with _loading(name):
         found = cached_file(where, file, _raise_exceptions_for_missing_entries=False)
     return None if found is None else Path(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from palate.errors import ConfigError, InputError
@@ -52,6 +52,10 @@ class Template:
         """A fingerprint of the template."""
         parts = repr((self.before, self.between, self.after, self.uses_prompt))
         return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
+
+    def without_prompt(self) -> Template:
+        """The same template with the prompt's place left empty."""
+        return replace(self, uses_prompt=False)
 
     def join(self, prompt: Sequence[int], response: Sequence[int], max_length: int) -> EncodedText:
         """The text of at most `max_length` tokens.
