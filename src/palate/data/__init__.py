@@ -1,23 +1,34 @@
 """Preference data: reading it, knowing it, and splitting it without leaks."""
 
 from palate.data.dataset import PreferenceDataset
-from palate.data.formats import read
+from palate.data.formats import USER_COLUMNS, read
+from palate.data.repeats import Repeats, find_repeats, pair_codes
 from palate.data.sources import SOURCES, Source, Votes, available, get_source, load, load_votes, locate
 from palate.data.split import CELLS, PROTOCOLS, Split, split
+from palate.data.write import Written, trl_frame, write, write_split, write_trl
 
 __all__ = [
     "CELLS",
     "PROTOCOLS",
     "SOURCES",
+    "USER_COLUMNS",
     "PreferenceDataset",
+    "Repeats",
     "Source",
     "Split",
     "Votes",
+    "Written",
     "available",
+    "find_repeats",
     "get_source",
     "load",
     "load_votes",
     "locate",
+    "pair_codes",
     "read",
     "split",
+    "trl_frame",
+    "write",
+    "write_split",
+    "write_trl",
 ]

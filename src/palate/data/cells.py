@@ -10,7 +10,7 @@ import numpy as np
 from palate.data.dataset import PreferenceDataset
 from palate.data.holdout import Holdout, hold_out_items, hold_out_late
 from palate.data.people import PeopleParts
-from palate.data.text import fractions, normal_form, text_keys
+from palate.data.text import fractions, normal_form, pair_keys, text_keys
 from palate.errors import SplitError
 
 __all__ = ["MIN_PROMPTS", "Cells", "NormalItems", "known_items_cells", "new_items_cells", "temporal_cells"]
@@ -46,8 +46,9 @@ class NormalItems:
         responses, response = np.unique(normal_form(dataset.responses).to_numpy().astype(object), return_inverse=True)
         prompt, response = prompt[dataset.item_prompt], response[dataset.item_response]
         codes, item = np.unique(prompt.astype(np.int64) * len(responses) + response, return_inverse=True)
-        texts = (f"{prompts[code // len(responses)]}\x1f{responses[code % len(responses)]}" for code in codes.tolist())
-        return cls(prompt, response, item, text_keys(prompts), text_keys(texts))
+        prompt_keys, response_keys = text_keys(prompts), text_keys(responses)
+        item_keys = pair_keys(prompt_keys[codes // len(responses)], response_keys[codes % len(responses)])
+        return cls(prompt, response, item, prompt_keys, item_keys)
 
 
 @dataclass(frozen=True)

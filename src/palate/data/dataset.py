@@ -12,15 +12,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from palate.data.text import mix, text_keys
+from palate.data.text import mix, pair_keys, text_keys
 from palate.errors import DataError, FingerprintError, InputError
 from palate.files import atomic_path
 from palate.types import Comparisons, Items
 
 __all__ = ["PreferenceDataset"]
-
-COLUMNS = ("user", "prompt", "left", "right", "label", "weight", "time", "user_text")
-"""The names that mean something in a file; every other column is kept as an extra one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,9 +188,7 @@ class PreferenceDataset:
 
     @cached_property
     def _item_keys(self) -> np.ndarray:
-        prompt = mix(text_keys(self.prompts), "prompt")[self.item_prompt]
-        response = mix(text_keys(self.responses), "response")[self.item_response]
-        return (mix(prompt ^ response, "item") >> np.uint64(1)).astype(np.int64)
+        return pair_keys(text_keys(self.prompts)[self.item_prompt], text_keys(self.responses)[self.item_response])
 
     def item_keys(self) -> np.ndarray:
         """(n_items,) int64 ≥ 0, a stable hash of each item's two texts: the `keys` of `Items`."""

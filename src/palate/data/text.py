@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import polars as pl
 
-__all__ = ["fractions", "mix", "normal_form", "text_keys"]
+__all__ = ["fractions", "mix", "normal_form", "pair_keys", "text_keys"]
 
 _NOT_A_WORD = r"[^\p{L}\p{M}\p{N}]+"
 
@@ -42,6 +42,12 @@ def mix(keys: np.ndarray, salt: str) -> np.ndarray:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+def pair_keys(prompt_keys: np.ndarray, response_keys: np.ndarray) -> np.ndarray:
+    """(n,) int64 ≥ 0, the key of each prompt and reply together, from the keys (n,) of both."""
+    both = mix(prompt_keys, "prompt") ^ mix(response_keys, "response")
+    return (mix(both, "item") >> np.uint64(1)).astype(np.int64)
 
 
 def fractions(keys: np.ndarray, salt: str) -> np.ndarray:
