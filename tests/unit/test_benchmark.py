@@ -403,7 +403,7 @@ def test_plan_lists_the_cells_without_fitting(tmp_path):
         ({"ks": (-1, 2)}, "0 or more"),
         ({"protocol": []}, "nothing to benchmark"),
         ({"workers": 0}, "at least one"),
-        ({"features": np.ones((3, 2))}, "3 rows for"),
+        ({"features": np.ones((3, 2))}, "array of 3 rows"),
     ],
 )
 def test_bad_arguments_are_told_in_one_line(tmp_path, options, message):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palate.errors import InputError
 from palate.evaluate.protocol import Exam, largest_k, make_exam, part_of
 from palate.evaluate.standing import Standing, standing
 from palate.evaluate.tuning import TUNING_KS
@@ -182,17 +181,12 @@ def make_items(dataset: PreferenceDataset, features: Any, *, progress: Progress 
 
     Args:
         dataset: whose items.
-        features: None or "none" (identity only), the name of a featurizer, a featurizer, an (n_items, d) array, or the
-            finished `Items`.
+        features: None or "none" (identity only), anything `palate.features.make` takes (a name, a featurizer, an
+            (n_items, d) array), or the finished `Items`.
         progress: of embedding.
     """
-    from palate.features import featurize, make
+    from palate.features import featurize
 
     if isinstance(features, Items):
         return features
-    if isinstance(features, np.ndarray) and len(features) != dataset.n_items:
-        raise InputError(f"features have {len(features)} rows for {dataset.n_items} items; give one row per item")
-    if isinstance(features, np.ndarray):
-        return Items.of(features, keys=dataset.item_keys(), prompt=dataset.item_prompt)
-    featurizer = None if features is None or features == "none" else make(features)
-    return featurize(dataset, featurizer, progress=progress)
+    return featurize(dataset, None if isinstance(features, str) and features == "none" else features, progress=progress)
