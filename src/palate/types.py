@@ -376,7 +376,7 @@ class UserState:
 
         header, arrays = self.batch.to_arrays()
         return save(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"palate": json.dumps(header)}
+            {name: np.asarray(array, order="C") for name, array in arrays.items()}, {"palate": json.dumps(header)}
         )
 
     @classmethod
@@ -397,7 +397,7 @@ def array_digest(arrays: Mapping[str, np.ndarray], *labels: str) -> str:
     for label in labels:
         digest.update(label.encode() + b"\0")
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = np.asarray(arrays[name], order="C")
         digest.update(f"{name}{array.dtype}{array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()

@@ -192,7 +192,7 @@ class Method(ABC):
         header, arrays = self._dump()
         header["fingerprint"] = self.fingerprint_
         with atomic_path(path) as temporary:
-            contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+            contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
             save_file(contiguous, temporary, {"palate": json.dumps(header)})
 
     @classmethod

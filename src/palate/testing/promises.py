@@ -10,6 +10,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from palate.models.base import Method, Traits
+from palate.models.linear import LinearMethod
 from palate.testing.subject import Subject, ensure, ensure_close, predictions
 from palate.testing.worlds import World, scattered_town
 from palate.types import Comparisons, UserStates
@@ -163,7 +164,7 @@ def posterior_covers_the_truth(subject: Subject) -> None:
     """
     world = subject.dressed(scattered_town(seed=subject.seed, history_per_user=12))
     method = subject.fit(world.train, fully=True)
-    mean, deviation = margin_moments(method, world.test, method.adapt(world.history))
+    mean, deviation = margin_moments(method, world.test, method.adapt(world.history), noise=False)
     distance = np.abs(world.margins("test") - mean) / deviation
     for level, low, high in ((0.5, 0.38, 0.62), (0.9, 0.80, 0.97)):
         hit = float((distance <= norm.ppf(0.5 + level / 2)).mean())
@@ -176,7 +177,7 @@ def prefer_is_the_predictive(subject: Subject) -> None:
     A method that learned `temper_`, a factor on the margin, is held to the tempered margin.
     """
     method, world = subject.small, subject.hamlet
-    temper = getattr(method, "temper_", 1.0)
+    temper = method.temper_ if isinstance(method, LinearMethod) else 1.0
     for states in (method.adapt(world.history), method.prior_.repeat(world.history.n_users)):
         mean, deviation = margin_moments(method, world.test, states)
         node, weight = np.polynomial.hermite_e.hermegauss(80)
@@ -185,7 +186,7 @@ def prefer_is_the_predictive(subject: Subject) -> None:
 
 
 def margin_moments(method: Method, rows: Comparisons, states: UserStates) -> tuple[np.ndarray, np.ndarray]:
-    """(m,) posterior mean and standard deviation of each row's margin, of a linear method."""
+    """(m,) posterior mean and standard deviation of each row's margin, of a linear method, item noise included."""
     left, right = rows.items.take(rows.left), rows.items.take(rows.right)
     basis = method.basis(left) - method.basis(right)
     mean = method.offset(left) - method.offset(right)
@@ -193,7 +194,8 @@ def margin_moments(method: Method, rows: Comparisons, states: UserStates) -> tup
     if rows.items.base_reward is not None:
         mean = mean + method.base_scale_ * (left.base_reward - right.base_reward)
     variance = np.einsum("mr,mrs,ms->m", basis, states.arrays["covariance"][rows.user], basis)
-    variance = variance + method.noise(left) + method.noise(right)
+    if noise:
+        variance = variance + method.noise(left) + method.noise(right)
     return mean, np.sqrt(np.maximum(variance, 0.0))
 
 
