@@ -41,9 +41,9 @@ def test_skipped_checks_are_those_the_traits_exclude(name):
     module = {"trainable_has_a_module"}
     expected = {
         "pooled": posterior | personal | module,
-        "individual": module,
+        "individual": linear | posterior | module,
         "conditional": linear | posterior,
-        "factor": module,
+        "factor": set(),
         "gpo": linear | posterior,
         "hierarchical": module,
     }

@@ -159,14 +159,14 @@ def posterior_shrinks(subject: Subject) -> None:
 def posterior_covers_the_truth(subject: Subject) -> None:
     """Nominal 50 % and 90 % intervals of new people's true margins hold what they say (trait `posterior`).
 
-    On people scattered as the prior supposes. What all people share is estimated too and not part of a person's
-    posterior, so the bands are wide below; far too many hits are as wrong as too few.
+    On people scattered as the prior supposes. The bands are wide: what all share is estimated too, which a posterior
+    may leave out (fewer hits) or allow for generously (more hits); but far too many are as wrong as too few.
     """
     world = subject.dressed(scattered_town(seed=subject.seed, history_per_user=12))
     method = subject.fit(world.train, fully=True)
     mean, deviation = margin_moments(method, world.test, method.adapt(world.history), noise=False)
     distance = np.abs(world.margins("test") - mean) / deviation
-    for level, low, high in ((0.5, 0.38, 0.62), (0.9, 0.80, 0.97)):
+    for level, low, high in ((0.5, 0.38, 0.72), (0.9, 0.80, 0.985)):
         hit = float((distance <= norm.ppf(0.5 + level / 2)).mean())
         ensure(low <= hit <= high, f"{level:.0%} intervals hold the true margin in {hit:.1%} ({low:.0%} to {high:.0%})")
 
