@@ -6,6 +6,7 @@ not ties, per person first, then over people.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,14 @@ def accuracy_of(
     with_rows = counts > 0
     draws = draws_for(int(with_rows.sum()))
     if len(right) <= _TWO_WAY_ROWS:
-        return two_way(right, user, None if prompt is None else prompt[kept], rng=rng, draws=draws).to_dict()
-    means = np.bincount(user, right)[with_rows] / counts[with_rows]
-    return mean_over_users(means, rng=rng, draws=draws).to_dict()
+        found = two_way(right, user, None if prompt is None else prompt[kept], rng=rng, draws=draws)
+    else:
+        found = mean_over_users(np.bincount(user, right)[with_rows] / counts[with_rows], rng=rng, draws=draws)
+    return replace(found, low=_in_unit(found.low), high=_in_unit(found.high)).to_dict()
+
+
+def _in_unit(end: float) -> float:
+    return float(np.clip(end, 0.0, 1.0))
 
 
 def draws_for(n_users: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from palate.evaluate.audit_consistency import Consistency
 from palate.evaluate.audit_pairs import HIGH_DISSENT, Votes
 from palate.evaluate.audit_people import Agreement, kinds, majority_agreement, mv_acc, summed
 from palate.evaluate.audit_room import HeldOut, consensus
-from palate.statistics import paired_difference
+from palate.statistics import Estimate, two_way
 from palate.types import Comparisons
 
 __all__ = ["People", "room_findings", "spread", "taste_divergence", "vote_findings"]
@@ -82,25 +82,9 @@ def room_findings(
 ) -> dict[str, Any]:
     """Room as an interval: what a quick model gains, up to what consistency allows (Paper A, §4.2)."""
     label, user = probed.label[held.rows], probed.user[held.rows]
-    left, right = probed.left[held.rows], probed.right[held.rows]
-    prompt = probed.items.prompt[left]
-    group = np.stack([left, right], axis=1) if len(np.unique(prompt)) < _FEW_PROMPTS else prompt
+    prompt = probed.items.prompt[probed.left[held.rows]]
     pooled, personal = credit(held.pooled - 0.5, label), credit(held.personal - 0.5, label)
-    decided = ~np.isnan(pooled)
-    gain = loss = None
-    draws = draws_for(len(np.unique(user)))
-    if decided.any():
-        gain = paired_difference(
-            personal[decided], pooled[decided], user[decided], group[decided], rng=rng, draws=draws
-        )
-        loss = paired_difference(
-            _log_likelihood(held.personal, label),
-            _log_likelihood(held.pooled, label),
-            user,
-            group,
-            rng=rng,
-            draws=draws,
-        )
+    gain, loss = _gains(probed, held, personal - pooled, rng)
     candidates = {
         "pooled model": accuracy_of(pooled, user, prompt, rng=rng),
         "majority of others": majority,
@@ -108,7 +92,7 @@ def room_findings(
     candidates = {name: found for name, found in candidates.items() if found["value"] is not None}
     best = max(candidates, key=lambda name: candidates[name]["value"]) if candidates else None
     upper = _upper(candidates[best] if best else None, steady)
-    value = None if gain is None else gain.to_dict()
+    value = None if gain is None else _bounded(gain).to_dict()
     return {
         "value": None if value is None else value["value"],
         "low": None if value is None else value["low"],
@@ -121,13 +105,35 @@ def room_findings(
         "non_personal": candidates,
         "personal": accuracy_of(personal, user, prompt, rng=rng),
         "taste_sd": float(math.sqrt(held.taste_variance.mean())) if len(held.rows) else None,
-        "n_held_out": int(decided.sum()),
+        "n_held_out": int((~np.isnan(pooled)).sum()),
         "n_probe_rows": len(probed),
         "n_probe_users": int((probed.counts() > 0).sum()),
         "method": "cross-fitted probe (low-rank tastes, people latent) against its pooled model; a held-out row shares "
         "no item with the same person's training rows",
         "reason": None if gain is not None else _obstacle(probed),
     }
+
+
+def _gains(
+    probed: Comparisons, held: HeldOut, difference: np.ndarray, rng: np.random.Generator
+) -> tuple[Estimate | None, Estimate | None]:
+    """Accuracy (on answers that are not ties) and log-likelihood gained over the pooled model, people × prompts."""
+    decided = ~np.isnan(difference)
+    if not decided.any():
+        return None, None
+    label, user = probed.label[held.rows], probed.user[held.rows]
+    left, right = probed.left[held.rows], probed.right[held.rows]
+    prompt = probed.items.prompt[left]
+    group = np.stack([left, right], axis=1) if len(np.unique(prompt)) < _FEW_PROMPTS else prompt
+    draws = draws_for(len(np.unique(user)))
+    gain = two_way(difference[decided], user[decided], group[decided], rng=rng, draws=draws)
+    likelihood = _log_likelihood(held.personal, label) - _log_likelihood(held.pooled, label)
+    return gain, two_way(likelihood, user, group, rng=rng, draws=draws)
+
+
+def _bounded(gain: Estimate) -> Estimate:
+    """An interval for a difference of accuracies ends at ±1, however few people it rests on."""
+    return replace(gain, low=float(np.clip(gain.low, -1.0, 1.0)), high=float(np.clip(gain.high, -1.0, 1.0)))
 
 
 def _log_likelihood(probability: np.ndarray, label: np.ndarray) -> np.ndarray:

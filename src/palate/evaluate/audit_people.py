@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
-from scipy.special import betaln
+from scipy.special import betaln, expit, logit
 
 from palate.evaluate.audit_baselines import draws_for
 from palate.evaluate.audit_pairs import Votes
@@ -23,6 +23,9 @@ __all__ = ["Agreement", "below", "beta_prior", "kinds", "majority_agreement", "m
 
 SURE = 0.9
 """Posterior probability from which a person is called minority or noisy."""
+
+DOUBT = 0.05
+"""Share of people whom the prior of the others does not describe."""
 
 NOISY_BELOW = 0.6
 """A noisy person is not predicted better than this by anybody, nor by the own taste."""
@@ -85,13 +88,26 @@ def beta_prior(agreement: Agreement) -> tuple[float, float]:
     return float(mean * size), float((1.0 - mean) * size)
 
 
-def below(agreement: Agreement, limit: float, prior: tuple[float, float] | None = None) -> np.ndarray:
+def below(
+    agreement: Agreement, limit: float, prior: tuple[float, float] | None = None, *, doubt: float = DOUBT
+) -> np.ndarray:
     """(n_users,) posterior probability that a person's true agreement is below `limit`; NaN for who has no vote.
 
-    The prior is that of the people at hand, so that one person with three unlucky votes is not called a minority.
+    The prior is that of the people at hand, so that one person with three unlucky votes is not called a minority,
+    mixed with a little of a uniform one, so that a lone dissenter among people who are all alike can be.
+
+    Args:
+        agreement: of each person.
+        limit: in [0, 1].
+        prior: Beta(a, b), learned from `agreement` by default.
+        doubt: weight of the uniform prior in the mixture.
     """
     a, b = beta_prior(agreement) if prior is None else prior
-    posterior = stats.beta.cdf(limit, a + agreement.right, b + agreement.n - agreement.right)
+    right, wrong = agreement.right, agreement.n - agreement.right
+    log_odds = betaln(right + 1.0, wrong + 1.0) - (betaln(right + a, wrong + b) - betaln(a, b))
+    apart = expit(log_odds + logit(doubt))
+    posterior = (1.0 - apart) * stats.beta.cdf(limit, a + right, b + wrong)
+    posterior += apart * stats.beta.cdf(limit, 1.0 + right, 1.0 + wrong)
     return np.where(agreement.n > 0, posterior, np.nan)
 
 
@@ -118,9 +134,10 @@ def kinds(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any], dict[str, Any]]:
     """Tell minorities from noisy people.
 
-    A minority person is surely below ½ with the majority: consistently against it, and so predictable. A noisy person is
-    predicted by nobody: surely below .6 by the majority, not surely below ½, surely below .6 by a personal model on
-    held-out rows, and not shown to be consistent by the own repeats.
+    A minority person is surely below ½ with the majority: consistently against it, and so predictable, by the own taste
+    or by the opposite of the majority. A noisy person is predicted by nothing: surely below .6 by the majority, not
+    surely above .6 by its opposite, surely below .6 by a personal model on held-out rows, and not shown to be steady by
+    the own repeats. Who looks like both (a coin tosser with bad luck) is noisy.
 
     Args:
         without: agreement with the majority, own vote left out.
@@ -131,12 +148,11 @@ def kinds(
         (n_users,) masks of minority and noisy people, and the dicts `minority_share` and `noisy_share`.
     """
     tried = without.n > 0
-    minority = tried & (np.nan_to_num(below(without, 0.5)) > SURE)
-    upper = np.nan_to_num(below(without, NOISY_BELOW), nan=0.0)
-    unpredicted = np.nan_to_num(below(personal, NOISY_BELOW), nan=0.0) > SURE
+    doubtful = _surely(below(without, NOISY_BELOW)) & ~_surely(below(without, 1.0 - NOISY_BELOW))
     # by the own repeats a coin tosser agrees half of the time, a person with a ceiling of .75 in 62.5 %
-    steady = np.nan_to_num(1.0 - below(itself, 0.625, (1.0, 1.0)), nan=0.0) > SURE
-    noisy = tried & ~minority & (upper > SURE) & unpredicted & ~steady
+    steady = _surely(1.0 - below(itself, 0.625, (1.0, 1.0)))
+    noisy = tried & doubtful & _surely(below(personal, NOISY_BELOW)) & ~steady
+    minority = tried & _surely(below(without, 0.5)) & ~noisy
     n = int(tried.sum())
     about = "beta-binomial posterior, P({}) > .9"
     minority_share = share(float(minority.sum()), n, unit="users").to_dict()
@@ -153,3 +169,7 @@ def kinds(
         reason = "no held-out rows tried the own taste, so noise cannot be told from taste"
         noisy_share |= {"value": None, "low": None, "high": None, "method": None, "reason": reason}
     return minority, noisy, minority_share, noisy_share
+
+
+def _surely(posterior: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(posterior, nan=0.0) > SURE

@@ -334,7 +334,7 @@ def _first_tastes(rows: _Rows, state: _State, rank: int, rng: np.random.Generato
         sketch, _ = np.linalg.qr(table @ (table.T @ sketch))
     _, _, right = np.linalg.svd((table.T @ sketch).T, full_matrices=False)
     tastes = scale[:, None] * right[:rank].T
-    reach = np.sqrt(((rows.design @ tastes) ** 2).mean(axis=0))
+    reach = np.sqrt(np.average((rows.design @ tastes) ** 2, axis=0, weights=rows.weight))
     return tastes / np.maximum(reach, 1e-12)
 
 
