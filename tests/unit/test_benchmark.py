@@ -17,10 +17,13 @@ from palate.errors import ConfigError, FingerprintError, InputError, VersionErro
 from palate.evaluate.benchmark import benchmark, plan
 from palate.evaluate.compare import compare
 from palate.evaluate.contenders import Contender, contenders
-from palate.evaluate.results import GAINS, METRICS, PER_USER, ROW_KEYS, Results
+from palate.evaluate.metrics import correct
+from palate.evaluate.results import GAINS, METRICS, PER_USER, ROW_KEYS, SEEN, Results, k_name
+from palate.evaluate.texts import TextContender
 from palate.evaluate.tuning import SPACES, Budget, candidates
 from palate.models.base import Method, Traits
-from palate.types import Items
+from palate.models.personal import PersonalModel
+from palate.types import Items, UserState, UserStates
 
 DIM = 4
 
@@ -431,6 +434,53 @@ def test_finished_items_are_taken_as_they_are(tmp_path):
     dataset, features = town()
     items = Items.of(features, keys=dataset.item_keys(), prompt=dataset.item_prompt)
     assert run(tmp_path, dataset, items, ks=(0,)).rows == run(tmp_path, dataset, features, ks=(0,)).rows
+
+
+class LengthModel:
+    """Prefers the reply with the larger number, knows how many rows it has seen."""
+
+    scalar = False
+    fingerprint = "numbers"
+
+    def __init__(self):
+        self.histories = []
+
+    def adapt(self, history=None, *, user_text=""):
+        self.histories.append(history)
+        count = 0 if history is None else len(history)
+        states = UserStates("numbers", self.fingerprint, 1, arrays={"count": np.array([count])})
+        return PersonalModel(self, UserState(states))
+
+    def prefer(self, questions, states, user_index=None):
+        assert len(states) == user_index.max() + 1
+        return np.array([0.9 if left > right else 0.1 for _, left, right in questions])
+
+    def reward(self, texts, states):
+        raise AssertionError
+
+
+def test_a_model_on_texts_is_asked_a_capped_part_and_paired_on_it(tmp_path):
+    dataset, features = town()
+    model = LengthModel()
+    judge = TextContender("judge", model, cap=30, ks=(0, 3))
+    results = run(tmp_path, dataset, features, [Spy(), judge])
+    assert {row["k"] for row in results.select(method="judge", metric="accuracy")} == {"seen", 0, 3}
+    table = results.predictions(method="judge")
+    assert table.group_by("k").len()["len"].to_list() == [30, 30, 30]
+    whole = results.predictions(method="pooled").join(table, on=["k", "row"], how="semi")
+    for k in (SEEN, 0, 3):
+        own, pooled = (frame.filter(pl.col("k") == k).sort("row") for frame in (table, whole))
+        hits = [correct(frame["label"].to_numpy(), frame["probability"].to_numpy()) for frame in (own, pooled)]
+        by_user = own.select("user", gain=pl.Series(hits[0] - hits[1])).group_by("user").agg(pl.col("gain").mean())
+        (row,) = results.select(method="judge", k=k_name(k), metric="accuracy_gain")
+        assert row["value"] == pytest.approx(by_user["gain"].mean())
+    new = [history for history in model.histories[-60:] if history is not None]
+    assert {len(history) for history in new if len(history) < 5} == {3}
+    asked = len(model.histories)
+    again = run(tmp_path, dataset, features, [Spy(), judge])
+    assert len(model.histories) == asked and again.rows == results.rows
+    texts = dict(zip(dataset.users, dataset.counts().tolist(), strict=True))
+    assert all(len(set(history.user.tolist())) == 1 and history.users[0] in texts for history in new)
 
 
 @pytest.mark.slow

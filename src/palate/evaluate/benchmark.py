@@ -25,6 +25,7 @@ from palate.evaluate.courses import Course, Sample, open_courses
 from palate.evaluate.protocol import KS
 from palate.evaluate.results import PER_USER, RESULTS_FORMAT, Results, read_manifest, write_tables
 from palate.evaluate.summary import Sitting, summarise
+from palate.evaluate.texts import TextContender
 from palate.evaluate.tuning import SPACES, Budget, candidates
 from palate.evaluate.workers import run_jobs
 from palate.files import write_json
@@ -59,14 +60,14 @@ class PlannedCell:
     identity: Mapping[str, Any]
     course: Course
     sample: Sample
-    contender: Contender
+    contender: Contender | TextContender
     configurations: int
 
 
 def benchmark(
     data: PreferenceDataset | Mapping[str, PreferenceDataset],
     *,
-    methods: Sequence[str | Method] = DEFAULT_METHODS,
+    methods: Sequence[str | Method | TextContender] = DEFAULT_METHODS,
     protocol: str | Sequence[str] = "new-items",
     seeds: int | Sequence[int] = 3,
     folds: int | None = None,
@@ -86,8 +87,8 @@ def benchmark(
 
     Args:
         data: a data set, or several by name.
-        methods: names, `"name:setting=value,…"`, or instances (which run as they are, untuned). `pooled` is added, being
-            what gains are measured against.
+        methods: names, `"name:setting=value,…"`, instances (which run as they are, untuned), or a `TextContender` (a judge,
+            say). `pooled` is added, being what gains are measured against.
         protocol: "new-items", "known-items" or "temporal", or several.
         seeds: how many random splits (0 … seeds - 1), or which.
         folds: instead of one random part of new people per seed, that many folds of people: everybody is new once.
@@ -150,7 +151,7 @@ def benchmark(
 def plan(
     data: PreferenceDataset | Mapping[str, PreferenceDataset],
     *,
-    methods: Sequence[str | Method] = DEFAULT_METHODS,
+    methods: Sequence[str | Method | TextContender] = DEFAULT_METHODS,
     protocol: str | Sequence[str] = "new-items",
     seeds: int | Sequence[int] = 3,
     folds: int | None = None,
@@ -198,7 +199,9 @@ def _samples(seeds: int | Sequence[int], folds: int | None) -> list[Sample]:
     return [Sample(seed, fold) for seed in numbers for fold in range(folds)]
 
 
-def _identity(course: Course, sample: Sample, contender: Contender, budget: Budget | None) -> dict[str, Any]:
+def _identity(
+    course: Course, sample: Sample, contender: Contender | TextContender, budget: Budget | None
+) -> dict[str, Any]:
     """Everything a cell's numbers depend on."""
     return {
         "data": course.name,
@@ -211,7 +214,7 @@ def _identity(course: Course, sample: Sample, contender: Contender, budget: Budg
         "seed": sample.seed,
         "fold": sample.fold,
         "method": contender.label,
-        "fixed": contender.make().config.model_dump(mode="json"),
+        "fixed": contender.settings(),
         "tuned": None
         if budget is None
         else {
@@ -318,7 +321,8 @@ def _jobs(planned: Sequence[PlannedCell], budget: Budget) -> Iterator[Job]:
         if cell.configurations > 1 and validation is None:
             validation = cell.course.validation(cell.sample)
         sees = validation if cell.configurations > 1 else None
-        yield Job(cell.key, cell.identity, cell.contender, exam, sees, budget, cell.course.group)
+        texts = cell.course.dataset if isinstance(cell.contender, TextContender) else None
+        yield Job(cell.key, cell.identity, cell.contender, exam, sees, budget, cell.course.group, texts)
 
 
 def _finish(

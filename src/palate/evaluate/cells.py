@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -22,10 +22,14 @@ from palate.evaluate.contenders import Contender
 from palate.evaluate.protocol import Exam
 from palate.evaluate.results import PREDICTIONS
 from palate.evaluate.sitting import Paper, peak_memory, sit
+from palate.evaluate.texts import TextContender, sit_texts
 from palate.evaluate.tuning import Budget, Choice, tune
 from palate.files import atomic_path, read_json, write_json
 from palate.progress import Progress, silent
 from palate.rng import derive
+
+if TYPE_CHECKING:
+    from palate.data import PreferenceDataset
 
 __all__ = ["CELL_FORMAT", "Job", "cell_key", "read_cell", "run_cell", "slug"]
 
@@ -45,15 +49,17 @@ class Job:
         validation: the exam that tuning may see, or None for no tuning.
         budget: of tuning.
         group: (m,) prompt of every row of the data set.
+        dataset: texts, for contenders that read them.
     """
 
     key: str
     identity: Mapping[str, Any]
-    contender: Contender
+    contender: Contender | TextContender
     exam: Exam
     validation: Exam | None
     budget: Budget
     group: np.ndarray
+    dataset: PreferenceDataset | None = None
 
 
 def slug(text: str) -> str:
@@ -102,11 +108,7 @@ def run_cell(job: Job, folder: Path, progress: Progress = silent) -> dict[str, A
     cell: dict[str, Any] = {"key": job.key, "cell_format": CELL_FORMAT, **job.identity}
     try:
         with peak_memory() as memory:
-            choice = Choice({}, None)
-            if job.validation is not None:
-                choice = tune(job.contender, job.validation, job.budget, seed=seed, progress=progress)
-            method = job.contender.make(choice.settings)
-            paper = sit(method, job.exam, rng=derive(seed, "fit"), progress=progress)
+            choice, paper, settings = _answers(job, seed, progress)
     except PalateError as error:
         cell |= {"status": "skipped", "reason": f"{label}: {error}"}
         write_json(folder / f"{job.key}.json", cell)
@@ -124,7 +126,7 @@ def run_cell(job: Job, folder: Path, progress: Progress = silent) -> dict[str, A
             "predict": {str(k): round(seconds, 4) for k, seconds in paper.predict_seconds.items()},
         },
         "peak_memory": int(memory["bytes"]),
-        "settings": method.config.model_dump(mode="json"),
+        "settings": settings,
         "tuning": choice.record,
         "predictions_digest": _digest(folder / f"{job.key}.parquet"),
     }
@@ -132,13 +134,22 @@ def run_cell(job: Job, folder: Path, progress: Progress = silent) -> dict[str, A
     return cell
 
 
+def _answers(job: Job, seed: int, progress: Progress) -> tuple[Choice, Paper, dict[str, Any]]:
+    """What was chosen in tuning, what was answered, and with which settings."""
+    if isinstance(job.contender, TextContender):
+        return Choice({}, None), sit_texts(job.contender, job.exam, job.dataset, seed=seed), job.contender.settings()
+    choice = Choice({}, None)
+    if job.validation is not None:
+        choice = tune(job.contender, job.validation, job.budget, seed=seed, progress=progress)
+    method = job.contender.make(choice.settings)
+    paper = sit(method, job.exam, rng=derive(seed, "fit"), progress=progress)
+    return choice, paper, method.config.model_dump(mode="json")
+
+
 def _predictions(job: Job, paper: Paper) -> pl.DataFrame:
     frames = []
     for k, probability in paper.probability.items():
-        asked = paper.asked(job.exam, k)
-        seen = asked is job.exam.seen
-        rows = job.exam.seen_rows if seen else job.exam.new_rows
-        people = job.exam.train_users if seen else job.exam.cohort
+        asked, rows, people = paper.asked(job.exam, k)
         columns = {
             "seed": np.full(len(rows), job.identity["seed"]),
             "fold": np.full(len(rows), job.identity["fold"]),

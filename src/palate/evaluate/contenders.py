@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from palate.errors import ConfigError
+from palate.evaluate.texts import TextContender
 from palate.models import registry
 from palate.models.base import Method
 
@@ -42,6 +43,10 @@ class Contender:
         """A fresh method with the fixed and the chosen settings."""
         return self.factory(**{**(chosen or {}), **self.fixed})
 
+    def settings(self) -> dict[str, Any]:
+        """All settings before tuning."""
+        return self.make().config.model_dump(mode="json")
+
     @classmethod
     def parse(cls, spec: str | Method) -> Contender:
         """From `"factor"`, `"factor:rank=4,l2=0.1"` or an instance.
@@ -59,22 +64,27 @@ class Contender:
         return contender
 
 
-def contenders(specs: Iterable[str | Method], *, baseline: bool = True) -> tuple[Contender, ...]:
+def contenders(
+    specs: Iterable[str | Method | TextContender], *, baseline: bool = True
+) -> tuple[Contender | TextContender, ...]:
     """All contenders, the reference first and the scikit-learn baseline second, each label once.
 
     Raises:
         ConfigError: two different contenders would carry the same label.
     """
-    wanted: list[str | Method] = [REFERENCE, *([BASELINE] if baseline else []), *specs]
-    found: dict[str, Contender] = {}
-    for spec in wanted:
-        contender = Contender.parse(spec)
+    found: dict[str, Contender | TextContender] = {}
+    for spec in [REFERENCE, *([BASELINE] if baseline else []), *specs]:
+        contender = spec if isinstance(spec, TextContender) else Contender.parse(spec)
         earlier = found.get(contender.label)
-        if earlier is not None and earlier.factory is not contender.factory:
+        if earlier is not None and _kind(earlier) is not _kind(contender):
             raise ConfigError(f"two different methods are called {contender.label!r}; give one another name")
         if earlier is None or not contender.tunable:
             found[contender.label] = contender
     return tuple(found.values())
+
+
+def _kind(contender: Contender | TextContender) -> object:
+    return contender.model if isinstance(contender, TextContender) else contender.factory
 
 
 def _class(name: str) -> type[Method]:

@@ -58,21 +58,25 @@ class Exam:
 
     Args:
         train: rows to fit on; its people are numbered 0 … in the order of `train_users`.
+        train_rows: where these rows are in the data set.
         train_users: (n,) those people as numbers of the data set.
         seen: held-out rows of training people, numbered as in `train`.
         seen_rows: where these rows are in the data set.
         cohort: (c,) the new people, as numbers of the data set.
         prefixes: k -> the first k history rows of everybody in the cohort; people numbered as in `cohort`.
+        prefix_rows: k -> where these rows are in the data set.
         new: held-out rows of the cohort, people numbered as in `cohort`.
         new_rows: where these rows are in the data set.
     """
 
     train: Comparisons
+    train_rows: np.ndarray
     train_users: np.ndarray
     seen: Comparisons
     seen_rows: np.ndarray
     cohort: np.ndarray
     prefixes: Mapping[int, Comparisons]
+    prefix_rows: Mapping[int, np.ndarray]
     new: Comparisons
     new_rows: np.ndarray
 
@@ -100,17 +104,21 @@ def make_exam(
     """
     rows, rank = answers_in_order(everything, part.history, seed=seed, by_time=by_time)
     cohort = _cohort(everything, part, max(ks))
-    member = np.isin(everything.user, cohort)
-    new_rows = part.test[member[part.test]]
+    member, trained = np.isin(everything.user, cohort), np.isin(everything.user, train_users)
+    train, seen = train[trained[train]], part.seen[trained[part.seen]]
+    new = part.test[member[part.test]]
+    prefix_rows = {k: rows[(rank < k) & member[rows]] for k in ks}
     return Exam(
         train=everything.take(train).for_users(train_users),
+        train_rows=train,
         train_users=train_users,
-        seen=everything.take(part.seen).for_users(train_users),
-        seen_rows=part.seen[np.isin(everything.user[part.seen], train_users)],
+        seen=everything.take(seen).for_users(train_users),
+        seen_rows=seen,
         cohort=cohort,
-        prefixes={k: everything.take(rows[rank < k]).for_users(cohort) for k in ks},
-        new=everything.take(new_rows).for_users(cohort),
-        new_rows=new_rows,
+        prefixes={k: everything.take(prefix).for_users(cohort) for k, prefix in prefix_rows.items()},
+        prefix_rows=prefix_rows,
+        new=everything.take(new).for_users(cohort),
+        new_rows=new,
     )
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,22 +25,29 @@ _ROWS_AT_ONCE = 32_768
 
 @dataclass(frozen=True)
 class Paper:
-    """What a method answered.
+    """What a contender answered.
 
     Args:
         probability: k -> (rows,) probability that left is preferred; `SEEN` for the seen people.
-        seconds: `fit`, and by k `adapt` and `predict`.
+        fit_seconds: of learning from the training people.
+        adapt_seconds, predict_seconds: by k.
+        picked: k -> which of the exam's rows were asked, where not all were.
     """
 
     probability: Mapping[int, np.ndarray]
     fit_seconds: float
     adapt_seconds: Mapping[int, float]
     predict_seconds: Mapping[int, float]
+    picked: Mapping[int, np.ndarray] = field(default_factory=dict)
 
-    @staticmethod
-    def asked(exam: Exam, k: int) -> Comparisons:
-        """The rows that the probabilities at `k` are about."""
-        return exam.seen if k == SEEN else exam.new
+    def asked(self, exam: Exam, k: int) -> tuple[Comparisons, np.ndarray, np.ndarray]:
+        """What the probabilities at `k` are about: comparisons, their rows in the data set, and the people's numbers."""
+        if k == SEEN:
+            asked, rows, people = exam.seen, exam.seen_rows, exam.train_users
+        else:
+            asked, rows, people = exam.new, exam.new_rows, exam.cohort
+        pick = self.picked.get(k)
+        return (asked, rows, people) if pick is None else (asked.take(pick), rows[pick], people)
 
 
 def sit(method: Method, exam: Exam, *, rng: np.random.Generator, progress: Progress = silent) -> Paper:

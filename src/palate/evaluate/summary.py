@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,30 +77,52 @@ def summarise(
     """Result rows and the table of people of one data set and protocol.
 
     Args:
-        sittings: label of a method -> its cells; every method has the same cells, in the same order.
+        sittings: label of a method -> its cells; every method has the same cells, in the same order. Who was asked other
+            rows than the reference (a capped contender) is compared with the reference on those rows.
         by_prompt: resample prompts; else the two items of each row.
         seed: of the resamples.
 
     Returns:
         Rows with the keys of `palate.evaluate.results.ROW_KEYS`, and a frame with the columns `PER_USER`.
     """
-    labels = list(sittings)
-    first = sittings[labels[0]]
-    ks = sorted({int(k) for one in first for k in one.predictions["k"].unique()})
     rows: list[dict[str, Any]] = []
     people: list[pl.DataFrame] = []
-    for k in ks:
-        table = _table(sittings, k, by_prompt)
-        estimates = _estimates(table, labels, seed)
-        for metric, label, estimate in estimates:
-            cells = [one.cell for one in sittings[label]]
-            seconds = float(np.mean([_seconds(cell, k) for cell in cells]))
-            head = cells[0]
-            rows.append(result_row(head["data"], label, head["protocol"], k, metric, estimate, seconds))
-        people += [_people(table, j, sittings[label], k) for j, label in enumerate(labels)]
-    order = {label: i for i, label in enumerate(labels)}
+    for group, emitted in _groups(sittings):
+        ks = sorted({int(k) for one in group[emitted[0]] for k in one.predictions["k"].unique()})
+        for k in ks:
+            table = _table(group, k, by_prompt)
+            for metric, label, estimate in _estimates(table, list(group), seed):
+                if label not in emitted:
+                    continue
+                cells = [one.cell for one in group[label]]
+                seconds = float(np.mean([_seconds(cell, k) for cell in cells]))
+                data, protocol = cells[0]["data"], cells[0]["protocol"]
+                rows.append(result_row(data, label, protocol, k, metric, estimate, seconds))
+            people += [_people(table, j, group[label], k) for j, label in enumerate(group) if label in emitted]
+    order = {label: i for i, label in enumerate(sittings)}
     rows.sort(key=lambda row: (order[row["method"]], -1 if row["k"] == "seen" else row["k"]))
     return rows, pl.concat(people) if people else pl.DataFrame(schema=PER_USER)
+
+
+def _groups(
+    sittings: Mapping[str, Sequence[Sitting]],
+) -> list[tuple[dict[str, Sequence[Sitting]], list[str]]]:
+    """Methods that were asked the same rows, and which of them to report; each group has the reference."""
+    by_rows: dict[tuple[bytes, ...], list[str]] = {}
+    for label, own in sittings.items():
+        asked = tuple(one.predictions.select("k", "row").to_numpy().tobytes() for one in own)
+        by_rows.setdefault(asked, []).append(label)
+    groups = []
+    for labels in by_rows.values():
+        group: dict[str, Sequence[Sitting]] = {label: sittings[label] for label in labels}
+        if REFERENCE in sittings and REFERENCE not in labels:
+            same = zip(sittings[REFERENCE], sittings[labels[0]], strict=True)
+            group[REFERENCE] = [
+                replace(one, predictions=one.predictions.join(other.predictions, on=["k", "row"], how="semi"))
+                for one, other in same
+            ]
+        groups.append((group, labels))
+    return groups
 
 
 def _seconds(cell: Mapping[str, Any], k: int) -> float:

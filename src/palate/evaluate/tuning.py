@@ -19,6 +19,7 @@ from palate.evaluate.contenders import Contender
 from palate.evaluate.metrics import log_loss, mean_by_user
 from palate.evaluate.protocol import Exam
 from palate.evaluate.sitting import sit
+from palate.evaluate.texts import TextContender
 from palate.progress import Progress, silent
 from palate.rng import derive
 
@@ -79,7 +80,7 @@ class Choice:
     record: Mapping[str, Any] | None
 
 
-def candidates(contender: Contender, budget: Budget, *, seed: int) -> list[dict[str, Any]]:
+def candidates(contender: Contender | TextContender, budget: Budget, *, seed: int) -> list[dict[str, Any]]:
     """Settings to try: the defaults first, then the whole grid in a drawn order, as far as the budget goes."""
     space = {name: values for name, values in SPACES.get(contender.method, {}).items() if name not in contender.fixed}
     if not space or not contender.tunable:
@@ -133,7 +134,7 @@ def _loss(contender: Contender, settings: Mapping[str, Any], exam: Exam, seed: i
     paper = sit(contender.make(settings), exam, rng=derive(seed, "fit"))
     losses = []
     for k, probability in paper.probability.items():
-        asked = paper.asked(exam, k)
+        asked, _, _ = paper.asked(exam, k)
         if len(asked):
             by_row = log_loss(asked.label, probability)
             losses.append(np.nanmean(mean_by_user(by_row, asked.user, asked.n_users, asked.weight)))

@@ -40,6 +40,9 @@ def run_jobs(
     try:
         waiting: set[Future[dict[str, Any]]] = set()
         for job in jobs:
+            if job.dataset is not None:  # a model on texts holds connections that stay in this process
+                yield run_cell(job, folder, progress)
+                continue
             waiting.add(pool.submit(run_cell, job, folder))
             if len(waiting) >= workers:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
