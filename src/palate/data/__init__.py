@@ -1,7 +1,8 @@
 """Preference data: reading it, knowing it, and splitting it without leaks."""
 
+from palate.data.columns import USER_COLUMNS
 from palate.data.dataset import PreferenceDataset
-from palate.data.formats import USER_COLUMNS, read
+from palate.data.formats import read
 from palate.data.repeats import Repeats, find_repeats, pair_codes
 from palate.data.sources import SOURCES, Source, Votes, available, get_source, load, load_votes, locate
 from palate.data.split import CELLS, PROTOCOLS, Split, split

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from palate.data.columns import USER_COLUMNS, Shape, recognise
 from palate.data.conversations import (
     as_messages,
     flatten,
@@ -25,9 +26,6 @@ from palate.data.values import RawColumn, RowProblems, as_extra, labels, numbers
 from palate.errors import ConfigError, DataError
 
 __all__ = ["USER_COLUMNS", "read"]
-
-USER_COLUMNS = ("user", "user_id", "worker", "worker_id", "annotator", "annotator_id", "rater")
-"""Columns that may name the person, in order of preference."""
 
 _SHOWN = 3
 """How many bad rows an error message spells out; the error carries all of them."""
@@ -78,82 +76,12 @@ def read(
     checked = None
     if len(table.place):
         wanted = {**(columns or {}), **({"user": user_column} if user_column else {})}
-        checked = _check(table, _recognise(table, wanted), problems)
+        checked = _check(table, recognise(table, wanted), problems)
     left_out = _report(table, problems, on_error)
     if checked is None or problems.bad.all():
         raise DataError(f"{table.name}: no good row is left; the first problem: {left_out[0]}", left_out)
     default_name = Path(source).stem if isinstance(source, (str, Path)) else "data"
     return _build(checked, ~problems.bad, left_out, name=name or default_name, licence=licence)
-
-
-# -- which column means what ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """The source's name of each column we know; None where it has none. `first` is left or chosen."""
-
-    user: str
-    first: str
-    second: str
-    prompt: str | None
-    label: str | None
-    weight: str | None
-    time: str | None
-    user_text: str | None
-    extra: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def _recognise(table: RawTable, wanted: Mapping[str, str]) -> _Shape:
-    there = {name.strip().lower(): name for name in table.columns}
-    for ours, theirs in wanted.items():
-        if theirs not in table.columns:
-            raise DataError(f"{table.name} has no column {theirs!r} (for {ours}); {_listed(table)}")
-        there[ours] = theirs
-    named = [column for column in USER_COLUMNS if column in there]
-    if not named:
-        raise DataError(
-            f"{table.name} does not say who chose: no column {', '.join(USER_COLUMNS)}; {_listed(table)}; "
-            "name the right one with user_column= (--user-column)"
-        )
-    user = there["user"] if "user" in wanted else there[named[0]]
-    if {"left", "right"} <= there.keys():
-        _need(table, there, ("prompt", "label"))
-        first, second, label = there["left"], there["right"], there["label"]
-    elif {"chosen", "rejected"} <= there.keys():
-        first, second, label = there["chosen"], there["rejected"], None
-    else:
-        raise DataError(
-            f"{table.name} has neither prompt, left, right, label nor chosen, rejected; {_listed(table)}; rename them or pass columns="
-        )
-    known = {ours: there.get(ours) for ours in ("prompt", "weight", "time", "user_text")}
-    used = {user, first, second, label, *known.values()}
-    others = [column for column in named if there[column] not in used]
-    notes = [f"people are named by {user!r}; {', '.join(map(repr, others))} was not used for that"] if others else []
-    return _Shape(
-        user=user,
-        first=first,
-        second=second,
-        label=label,
-        **known,
-        extra=tuple(name for name in table.columns if name not in used),
-        notes=tuple(notes),
-    )
-
-
-def _need(table: RawTable, there: Mapping[str, str], names: tuple[str, ...]) -> None:
-    missing = [name for name in names if name not in there]
-    if missing:
-        raise DataError(
-            f"{table.name} has left and right but no column {' and no '.join(missing)}; {_listed(table)}; "
-            "add it, or name it with columns="
-        )
-
-
-def _listed(table: RawTable) -> str:
-    names = list(table.columns)
-    return f"it has: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}"
 
 
 # -- is every row good ------------------------------------------------------------------------------------------------
@@ -176,7 +104,7 @@ class _Checked:
     notes: tuple[str, ...]
 
 
-def _check(table: RawTable, shape: _Shape, problems: RowProblems) -> _Checked:
+def _check(table: RawTable, shape: Shape, problems: RowProblems) -> _Checked:
     columns, m = table.columns, len(table.place)
     user = texts(columns[shape.user], "user", problems)
     prompt, first, second = _three_texts(columns, shape, problems)
@@ -185,17 +113,11 @@ def _check(table: RawTable, shape: _Shape, problems: RowProblems) -> _Checked:
     problems.add_where(same, f"{names} are the same text; a comparison needs two different ones")
     label = np.ones(m) if shape.label is None else labels(columns[shape.label], problems)
     weight = None if shape.weight is None else numbers(columns[shape.weight], "weight", problems)
-    time = None if shape.time is None else times(columns[shape.time], problems)
     notes = list(shape.notes)
-    if time is not None and np.isnan(time).any():
-        none_at_all = bool(np.isnan(time).all())
-        if not none_at_all:
-            notes.append(f"{np.isnan(time).sum():,} of {m:,} rows have no time; a temporal split needs all of them")
-        time = None if none_at_all else time
     user_text = (
         None if shape.user_text is None else texts(columns[shape.user_text], "user_text", problems, optional=True)
     )
-    extra = {name: as_extra(columns[name]) for name in shape.extra}
+    extra = {name: as_extra(columns[theirs]) for name, theirs in shape.extra.items()}
     nested = [name for name, column in extra.items() if column is None]
     if nested:
         notes.append(f"not kept, because empty or nested: {', '.join(nested)}")
@@ -206,7 +128,7 @@ def _check(table: RawTable, shape: _Shape, problems: RowProblems) -> _Checked:
         second=second,
         label=label,
         weight=weight,
-        time=time,
+        time=None if shape.time is None else times(columns[shape.time], problems),
         user_text=user_text,
         extra={name: column for name, column in extra.items() if column is not None},
         hashed_sides=shape.label is None,
@@ -215,7 +137,7 @@ def _check(table: RawTable, shape: _Shape, problems: RowProblems) -> _Checked:
 
 
 def _three_texts(
-    columns: Mapping[str, RawColumn], shape: _Shape, problems: RowProblems
+    columns: Mapping[str, RawColumn], shape: Shape, problems: RowProblems
 ) -> tuple[pl.Series, pl.Series, pl.Series]:
     """Prompt and the two replies as texts; bad ones are reported and null."""
     names = ("chosen", "rejected") if shape.label is None else ("left", "right")
@@ -293,6 +215,7 @@ def _build(
     checked: _Checked, good: np.ndarray, left_out: tuple[str, ...], *, name: str, licence: str
 ) -> PreferenceDataset:
     keep = pl.Series(good)
+    time, notes = _known_times(checked.time, good)
     dataset = PreferenceDataset.from_columns(
         user=checked.user.filter(keep),
         prompt=checked.prompt.filter(keep),
@@ -300,19 +223,29 @@ def _build(
         right=checked.second.filter(keep),
         label=checked.label[good],
         weight=None if checked.weight is None else checked.weight[good],
-        time=None if checked.time is None else checked.time[good],
+        time=time,
         user_text=None if checked.user_text is None else checked.user_text.filter(keep),
         extra={name: column[good] for name, column in checked.extra.items()},
         hashed_sides=checked.hashed_sides,
         name=name,
         licence=licence,
     )
-    notes = list(checked.notes)
     if left_out:
-        notes.append(f"{len(left_out):,} bad rows were left out: {' | '.join(left_out[:_SHOWN])}")
+        were = "row was" if len(left_out) == 1 else "rows were"
+        notes.append(f"{len(left_out):,} bad {were} left out: {' | '.join(left_out[:_SHOWN])}")
     if checked.user_text is not None:
         notes.extend(_text_conflicts(checked.user.filter(keep), checked.user_text.filter(keep)))
-    return replace(dataset, notes=(*notes, *repeat_notes(dataset)), left_out=left_out)
+    return replace(dataset, notes=(*checked.notes, *notes, *repeat_notes(dataset)), left_out=left_out)
+
+
+def _known_times(time: np.ndarray | None, good: np.ndarray) -> tuple[np.ndarray | None, list[str]]:
+    """Times of the good rows, None where not one is known, and a note where some are not."""
+    if time is None or np.isnan(time[good]).all():
+        return None, []
+    unknown = int(np.isnan(time[good]).sum())
+    return time[good], (
+        [f"{unknown:,} of {good.sum():,} rows have no time; a temporal split needs all of them"] if unknown else []
+    )
 
 
 def _text_conflicts(user: pl.Series, user_text: pl.Series) -> list[str]:

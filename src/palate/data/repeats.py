@@ -60,11 +60,12 @@ def repeat_notes(dataset: PreferenceDataset) -> list[str]:
     repeats = find_repeats(dataset)
     notes = []
     if repeats.duplicates:
-        notes.append(f"{repeats.duplicates:,} rows repeat an earlier one exactly; they are kept and count again")
+        rows = "row repeats" if repeats.duplicates == 1 else "rows repeat"
+        notes.append(f"{repeats.duplicates:,} {rows} an earlier one exactly; kept, and counted again")
     if repeats.contradicted_pairs:
         notes.append(
-            f"{repeats.contradicted_pairs:,} pairs were decided both ways by the same person; they are kept, "
-            "as the audit learns from them how consistent people are"
+            f"{repeats.contradicted_pairs:,} {'pair was' if repeats.contradicted_pairs == 1 else 'pairs were'} decided "
+            "both ways by the same person; kept, as the audit learns from them how consistent people are"
         )
     if dataset.n_users == 1:
         notes.append("there is only one person; whatever compares people needs more")
