@@ -194,8 +194,10 @@ def test_interrupted_runs_go_on_where_they_were(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, dataset, features, seeds=3)
     assert not list((tmp_path / "results").rglob("*.tmp"))
-    with pytest.raises(InputError, match="no finished results"):
+    with pytest.raises(InputError, match="was stopped; run the same command again"):
         Results.load(tmp_path / "results")
+    with pytest.raises(InputError, match="no results here"):
+        Results.load(tmp_path)
     Spy.fits, Spy.stop_after = [], math.inf
     resumed = run(tmp_path, dataset, features, seeds=3)
     assert len(Spy.fits) == 1
@@ -223,6 +225,17 @@ def test_damaged_cells_are_told_and_computed_again(tmp_path, damage):
         again.select(method="spy", k=0, metric="auc")[0]["value"]
         == first.select(method="spy", k=0, metric="auc")[0]["value"]
     )
+
+
+@pytest.mark.parametrize("name", ["results.json", "per_user.parquet"])
+def test_damaged_tables_are_told_and_made_again(tmp_path, name):
+    dataset, features = town()
+    first = run(tmp_path, dataset, features, ks=(0,))
+    (tmp_path / "results" / name).write_text("{")
+    with pytest.raises(InputError, match="run the same command again"):
+        Results.load(tmp_path / "results")
+    Spy.fits = []
+    assert run(tmp_path, dataset, features, ks=(0,)).rows == first.rows and not Spy.fits
 
 
 def test_changed_settings_features_or_ks_are_computed_anew(tmp_path):

@@ -154,24 +154,31 @@ class Results:
         """Read a results folder.
 
         Raises:
-            InputError: there are no results in it.
+            InputError: there are no results in it, or the run is not finished.
             VersionError: it was written by a newer Palate.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
-        if manifest is None or not (folder / "results.json").exists():
-            raise InputError(f"{folder}: no finished results here (results.json); run palate bench -o {folder} first")
-        table = read_json(folder / "results.json")
+        if manifest is None:
+            raise InputError(f"{folder}: no results here (no manifest.json); run palate bench -o {folder} first")
+        if not manifest["complete"]:
+            raise InputError(f"{folder}: this benchmark was stopped; run the same command again to finish it")
         per_user = folder / "per_user.parquet"
-        return cls(
-            rows=tuple({name: row[name] for name in ROW_KEYS} for row in table["rows"]),
-            skipped=tuple(table["skipped"]),
-            manifest=manifest,
-            cells=tuple(read_json(folder / "cells" / f"{key}.json") for key in manifest["cells"]),
-            per_user=pl.read_parquet(per_user) if per_user.exists() else pl.DataFrame(schema=PER_USER),
-            audits={path.stem.removeprefix("audit-"): read_json(path) for path in sorted(folder.glob("audit-*.json"))},
-            folder=folder,
-        )
+        try:
+            table = read_json(folder / "results.json")
+            return cls(
+                rows=tuple({name: row[name] for name in ROW_KEYS} for row in table["rows"]),
+                skipped=tuple(table["skipped"]),
+                manifest=manifest,
+                cells=tuple(read_json(folder / "cells" / f"{key}.json") for key in manifest["cells"]),
+                per_user=pl.read_parquet(per_user),
+                audits={
+                    path.stem.removeprefix("audit-"): read_json(path) for path in sorted(folder.glob("audit-*.json"))
+                },
+                folder=folder,
+            )
+        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.ComputeError) as error:
+            raise InputError(f"{folder}: a file is missing or damaged ({error}); run the same command again") from None
 
     def select(self, **wanted: Any) -> list[dict[str, Any]]:
         """Rows whose keys equal all of `wanted` (`method="factor", k=5, metric="accuracy_gain"`)."""
