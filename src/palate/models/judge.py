@@ -132,7 +132,7 @@ class JudgeRewardModel:
         about.append("" if similarity is None else similarity.fingerprint)
         self.fingerprint = hashlib.blake2b("\x1f".join(about).encode(), digest_size=16).hexdigest()
 
-    def adapt(self, history: History = None, *, user_text: str = "") -> PersonalModel:
+    def adapt(self, history: History = None, *, user_text: str = "", progress: Progress = silent) -> PersonalModel:
         """The judge of one person: stores their comparisons, in order of time, and their own words."""
         rows, written = [], ""
         dataset = one_person(history)
@@ -147,12 +147,24 @@ class JudgeRewardModel:
         return questions * (2 if self.config.both_orders else 1)
 
     def prefer(
-        self, questions: Sequence[Question], states: UserStates, user_index: np.ndarray | None = None
+        self,
+        questions: Sequence[Question],
+        states: UserStates,
+        user_index: np.ndarray | None = None,
+        *,
+        progress: Progress = silent,
     ) -> np.ndarray:
         """(m,) probability that the person of each question prefers left; `judge` tells more."""
-        return self.judge(questions, states, user_index).probability
+        return self.judge(questions, states, user_index, progress=progress).probability
 
-    def reward(self, texts: Sequence[tuple[str, str]], states: UserStates) -> np.ndarray:
+    def reward(
+        self,
+        texts: Sequence[tuple[str, str]],
+        states: UserStates,
+        *,
+        base_reward: Sequence[float] | None = None,
+        progress: Progress = silent,
+    ) -> np.ndarray:
         """A judge has no reward."""
         raise InputError(
             "a judge only compares two replies and has no reward; use prefer, or score of an adapted model"

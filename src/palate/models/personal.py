@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from safetensors import SafetensorError
 
 from palate.data.dataset import PreferenceDataset
 from palate.data.formats import USER_COLUMNS, read
 from palate.errors import InputError
+from palate.files import atomic_path
+from palate.progress import Progress, silent
 from palate.types import UserState, UserStates
 
-__all__ = ["History", "PersonalModel", "Question", "RewardModel", "one_person"]
+__all__ = ["History", "PersonalModel", "Question", "RewardModel", "one_person", "read_state"]
 
 Question: TypeAlias = tuple[str, str, str]
 """Prompt, left reply, right reply."""
@@ -30,15 +35,27 @@ class RewardModel(Protocol):
 
     scalar: bool
 
-    def adapt(self, history: History = None, *, user_text: str = "") -> PersonalModel:
+    def adapt(self, history: History = None, *, user_text: str = "", progress: Progress = silent) -> PersonalModel:
         """The model of one person, from what they chose and what they say of themselves."""
 
     def prefer(
-        self, questions: Sequence[Question], states: UserStates, user_index: np.ndarray | None = None
+        self,
+        questions: Sequence[Question],
+        states: UserStates,
+        user_index: np.ndarray | None = None,
+        *,
+        progress: Progress = silent,
     ) -> np.ndarray:
-        """(m,) probability that the person of each question prefers left; one state serves all questions."""
+        """(m,) probability that the person of each question prefers left; all of the first without `user_index`."""
 
-    def reward(self, texts: Sequence[tuple[str, str]], states: UserStates) -> np.ndarray:
+    def reward(
+        self,
+        texts: Sequence[tuple[str, str]],
+        states: UserStates,
+        *,
+        base_reward: Sequence[float] | None = None,
+        progress: Progress = silent,
+    ) -> np.ndarray:
         """(people, n) rewards of (prompt, reply) pairs; an `InputError` where `scalar` is False."""
 
 
@@ -54,12 +71,21 @@ class PersonalModel:
     model: RewardModel
     state: UserState
 
-    def score(self, prompt: str, replies: Sequence[str]) -> np.ndarray:
+    def score(
+        self,
+        prompt: str,
+        replies: Sequence[str],
+        *,
+        base_reward: Sequence[float] | None = None,
+        progress: Progress = silent,
+    ) -> np.ndarray:
         """How much the person likes each reply to a prompt.
 
         Args:
             prompt: the prompt they all answer.
             replies: n texts.
+            base_reward: (n,) their scores, where the model was fitted on scores that are no function.
+            progress: called while texts are embedded, or a judge is asked.
 
         Returns:
             (n,) float64. Rewards in logits: only their differences mean anything. Of a model without rewards (a judge):
@@ -67,11 +93,13 @@ class PersonalModel:
         """
         _check_texts([prompt, *replies])
         if self.model.scalar:
-            return self.model.reward([(prompt, reply) for reply in replies], self.state.batch)[0]
+            texts = [(prompt, reply) for reply in replies]
+            return self.model.reward(texts, self.state.batch, base_reward=base_reward, progress=progress)[0]
         n = len(replies)
         first, second = np.triu_indices(n, k=1)
         pairs = zip(first.tolist(), second.tolist(), strict=True)
-        won = self.model.prefer([(prompt, replies[i], replies[j]) for i, j in pairs], self.state.batch)
+        questions = [(prompt, replies[i], replies[j]) for i, j in pairs]
+        won = self.model.prefer(questions, self.state.batch, progress=progress)
         wins = np.bincount(first, won, n) + np.bincount(second, 1.0 - won, n)
         return wins / (n - 1) if n > 1 else np.full(n, 0.5)
 
@@ -79,6 +107,30 @@ class PersonalModel:
         """Probability that the person prefers `left` to `right`."""
         _check_texts([prompt, left, right])
         return float(self.model.prefer([(prompt, left, right)], self.state.batch)[0])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the person's state, atomically; `load_person` of the model reads it.
+
+        Raises:
+            StorageError: the disk is full, or the folder cannot be written.
+        """
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(self.state.to_bytes())
+
+
+def read_state(path: str | os.PathLike[str]) -> UserState:
+    """The state that `PersonalModel.save` wrote.
+
+    Raises:
+        InputError: there is no such file, or it holds no state.
+    """
+    try:
+        return UserState.from_bytes(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); adapt first and save the state") from None
+    except (SafetensorError, ValueError, KeyError, OverflowError, MemoryError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}: not the state of a person ({reason[:80]}); adapt again and save the state") from None
 
 
 def one_person(history: History) -> PreferenceDataset | None:

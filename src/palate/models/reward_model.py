@@ -1,0 +1,378 @@
+"""`FeatureRewardModel`: texts and people's ids on the outside, a featurizer and a method inside."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from palate.data.dataset import PreferenceDataset
+from palate.data.formats import read
+from palate.errors import FingerprintError, InputError, NotFittedError, VersionError
+from palate.features import embed_items, featurize, make
+from palate.features.base import Featurizer
+from palate.files import read_json, write_json
+from palate.models import registry
+from palate.models.base import Method
+from palate.models.personal import History, PersonalModel, Question, RewardModel, one_person, read_state
+from palate.progress import Progress, silent
+from palate.rng import RNGLike
+from palate.types import Items, UserState, UserStates
+
+__all__ = ["FORMAT_VERSION", "FeatureRewardModel", "PersonalModel", "RewardModel"]
+
+FORMAT_VERSION = 1
+"""Version of the saved folder; one with a higher number is refused."""
+
+_CONFIG, _METHOD = "config.json", "method.safetensors"
+
+BaseScores = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
+
+
+class FeatureRewardModel:
+    """A reward model on texts that adapts to a person.
+
+    Args:
+        features: anything that `palate.features.make` takes: a name, a featurizer, vectors by text; None for known items.
+        method: a name of `palate.models.available()`, or an unfitted `Method`.
+        base_reward: scores of a reward model that stays as it is, see `palate.features.featurize`. Only a function from
+            (prompt, response) pairs to scores can score texts that come later by itself.
+        cache: where vectors are kept, see `palate.features.featurize`.
+        feature_options: settings of a featurizer that is given by name.
+        settings: of a method that is given by name.
+
+    Attributes:
+        users_: ids of the training people, in order; None where they were not saved.
+        info_: name, fingerprint, licence and sizes of the training data.
+    """
+
+    users_: tuple[str, ...] | None
+    info_: dict[str, Any]
+
+    def __init__(
+        self,
+        features: Any = "minilm",
+        method: str | Method = "hierarchical",
+        *,
+        base_reward: Any = None,
+        cache: bool | str | os.PathLike[str] | None = True,
+        feature_options: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        if isinstance(method, Method) and settings:
+            raise InputError(f"settings {', '.join(settings)} beside a ready {method.name}; set them where it is made")
+        self.features = features
+        self.feature_options = dict(feature_options or {})
+        self.method = method if isinstance(method, Method) else registry.make(method, **settings)
+        self.base_reward = base_reward
+        self.cache = cache
+        self._featurizer: Featurizer | None = None
+
+    @property
+    def featurizer(self) -> Featurizer:
+        """What embeds the texts; made on first use."""
+        if self._featurizer is None:
+            self._featurizer = make(self.features, **self.feature_options)
+        return self._featurizer
+
+    @property
+    def scalar(self) -> bool:
+        """Whether there is a reward, and not only preferences between two replies."""
+        return self.method.traits.scalar
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the fitted method; the states of people carry it."""
+        return self.method.fingerprint_
+
+    # -- learning -----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: Any,
+        *,
+        rows: np.ndarray | None = None,
+        items: Items | None = None,
+        rng: RNGLike = None,
+        progress: Progress = silent,
+    ) -> Self:
+        """Learn from the choices of many people.
+
+        Args:
+            data: a `PreferenceDataset`, or anything that `palate.data.read` takes.
+            rows: indices or mask of the rows to learn from, all by default.
+            items: the data set's items where they are embedded already, by this model's featurizer.
+            rng: seed or generator.
+            progress: called while texts are embedded and while the method learns.
+
+        Raises:
+            DataError: rows are bad.
+            InputError: the method needs something the items lack.
+        """
+        dataset = read(data)
+        if items is None:
+            items = self._featurized(dataset, progress)
+        comparisons = dataset.comparisons(items, rows)
+        self.method.fit(comparisons, rng=rng, progress=progress)
+        self.users_ = dataset.users
+        self.info_ = {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "licence": dataset.licence,
+            "n_users": dataset.n_users,
+            "n_items": dataset.n_items,
+            "n_comparisons": len(comparisons),
+        }
+        return self
+
+    def adapt(self, history: History = None, *, user_text: str = "", progress: Progress = silent) -> PersonalModel:
+        """The model of one person, who may be new.
+
+        Args:
+            history: their comparisons; a column for the person may be missing. None gives the model of somebody unknown.
+            user_text: not used by methods on features; a judge reads it.
+            progress: called while texts are embedded.
+
+        Raises:
+            InputError: the history is of several people.
+            NotFittedError: `fit` was not called.
+        """
+        dataset = one_person(history)
+        if dataset is None:
+            self._check_fitted()
+            return self._personal(self.method.prior_)
+        return self._personal(self.adapt_many(dataset, progress=progress).take(np.unique(dataset.user)))
+
+    def adapt_many(self, data: Any, *, progress: Progress = silent) -> UserStates:
+        """The states of all people of a data set at once, in the order of its `users`."""
+        self._check_fitted()
+        dataset = read(data)
+        return self.method.adapt(dataset.comparisons(self._featurized(dataset, progress)))
+
+    def person(self, user: str) -> PersonalModel:
+        """The model of a training person.
+
+        Raises:
+            InputError: there is none of that id, or the model was saved without its people.
+        """
+        self._check_fitted()
+        if self.users_ is None:
+            raise InputError(
+                f"{user!r}: this model was saved without its people; save it with people=True, or adapt to their choices"
+            )
+        if user not in self.users_:
+            some = ", ".join(repr(known) for known in self.users_[:3])
+            raise InputError(
+                f"unknown user {user!r}; the model knows {len(self.users_)}: {some}, …; adapt to new people"
+            )
+        return self._personal(self.method.states_.take(np.array([self.users_.index(user)])))
+
+    def with_state(self, state: UserState) -> PersonalModel:
+        """The model of the person with this state.
+
+        Raises:
+            FingerprintError: the state belongs to another model.
+        """
+        self._check_fitted()
+        state.batch.require(self.method.name, self.fingerprint)
+        return PersonalModel(self, state)
+
+    def load_person(self, path: str | os.PathLike[str]) -> PersonalModel:
+        """The model of the person whose state `PersonalModel.save` wrote.
+
+        Raises:
+            InputError: the file holds no state.
+            FingerprintError: the state belongs to another model.
+        """
+        return self.with_state(read_state(path))
+
+    # -- answering ----------------------------------------------------------------------------------------------------
+
+    def prefer(
+        self,
+        questions: Sequence[Question],
+        states: UserStates,
+        user_index: np.ndarray | None = None,
+        *,
+        progress: Progress = silent,
+    ) -> np.ndarray:
+        """Probability that the person of each question prefers left.
+
+        Args:
+            questions: m of (prompt, left, right).
+            states: of some people, from this model.
+            user_index: (m,) whose question each is; all of the first person where not given.
+            progress: called while texts are embedded.
+
+        Returns:
+            (m,) float64.
+        """
+        self._check_fitted()
+        texts = [(prompt, reply) for prompt, *sides in questions for reply in sides]
+        items = self._items(texts, None, progress)
+        left = np.arange(0, len(texts), 2)
+        index = np.zeros(len(questions), np.int64) if user_index is None else np.asarray(user_index)
+        return self.method.prefer(items.take(left), items.take(left + 1), states, index)
+
+    def reward(
+        self,
+        texts: Sequence[tuple[str, str]],
+        states: UserStates,
+        *,
+        base_reward: Sequence[float] | None = None,
+        progress: Progress = silent,
+    ) -> np.ndarray:
+        """Rewards of (prompt, reply) pairs.
+
+        Args:
+            texts: n pairs.
+            states: of some people, from this model.
+            base_reward: (n,) scores of the base reward, where the model has one that is no function.
+            progress: called while texts are embedded.
+
+        Returns:
+            (people, n) float64 in logits; only differences between replies to one prompt mean anything.
+        """
+        self._check_fitted()
+        return self.method.reward(self._items(texts, base_reward, progress), states)
+
+    def _items(self, texts: Sequence[tuple[str, str]], base: Sequence[float] | None, progress: Progress) -> Items:
+        prompts, replies = [prompt for prompt, _ in texts], [reply for _, reply in texts]
+        table = PreferenceDataset.from_columns(
+            user=["-"] * len(texts), prompt=prompts, left=replies, right=replies, label=np.zeros(len(texts))
+        )
+        if base is None and callable(self.base_reward):
+            base = self.base_reward(texts)
+        return Items.of(
+            embed_items(self.featurizer, texts, cache=self.cache, progress=progress),
+            keys=table.item_keys()[table.left],
+            prompt=table.item_prompt[table.left],
+            base_reward=None if base is None else np.asarray(base, np.float64),
+        )
+
+    def _featurized(self, dataset: PreferenceDataset, progress: Progress) -> Items:
+        return featurize(dataset, self.featurizer, cache=self.cache, base_reward=self.base_reward, progress=progress)
+
+    def _personal(self, states: UserStates) -> PersonalModel:
+        return PersonalModel(self, UserState(states))
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "users_"):
+            raise NotFittedError("this reward model is not fitted; call fit, or load one with from_pretrained")
+
+    # -- saving -------------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, people: bool = False) -> Path:
+        """Write the model as a folder: weights in safetensors, settings in JSON; no texts, no rows.
+
+        Args:
+            folder: made where it is missing.
+            people: also write the ids and states of the training people, so that `person(id)` works after loading.
+
+        Raises:
+            StorageError: the folder cannot be written, or the disk is full.
+        """
+        self._check_fitted()
+        target = Path(folder)
+        method = self.method
+        if not people:
+            method = copy.copy(method)
+            method.states_ = method.states_.take(np.zeros(0, np.int64))
+        by_name = self.features is None or isinstance(self.features, (str, Path))
+        from palate import __version__
+
+        config = {
+            "format": FORMAT_VERSION,
+            "palate": __version__,
+            "kind": "features",
+            "features": (str(self.features) if self.features is not None else "none") if by_name else None,
+            "feature_options": self.feature_options if by_name else {},
+            "feature_fingerprint": self.featurizer.fingerprint,
+            "base_reward": self.base_reward if isinstance(self.base_reward, str) else None,
+            "method": method.name,
+            "fingerprint": method.fingerprint_,
+            "data": self.info_,
+            "users": list(self.users_) if people and self.users_ is not None else None,
+        }
+        # The settings come last and name the weights: a folder that was half overwritten does not load.
+        method.save(target / _METHOD)
+        write_json(target / _CONFIG, config)
+        return target
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        features: Any = None,
+        base_reward: Any = None,
+        cache: bool | str | os.PathLike[str] | None = True,
+    ) -> Self:
+        """Read what `save_pretrained` wrote.
+
+        Args:
+            folder: where it is.
+            features: the featurizer, where it was not given by name; it must be the one of the fit.
+            base_reward: the function that scores texts, where the model was fitted on top of one.
+            cache: as in the constructor.
+
+        Raises:
+            InputError: there is no model in the folder, or a file of it is damaged or of another fit.
+            VersionError: it was written by a newer Palate.
+            FingerprintError: the featurizer is not the one the model was fitted with.
+        """
+        source = Path(folder)
+        config = _read_config(source)
+        method = registry.load_method(source / _METHOD)
+        if method.fingerprint_ != config["fingerprint"]:
+            raise InputError(f"{source}: {_METHOD} and {_CONFIG} are of two different fits; save the model again")
+        if features is None and config["features"] is None:
+            raise InputError(f"{source}: the features of this model have no name; pass features=, as in its fit")
+        model = cls(
+            config["features"] if features is None else features,
+            method,
+            base_reward=config["base_reward"] if base_reward is None else base_reward,
+            cache=cache,
+            feature_options=config["feature_options"] if features is None else None,
+        )
+        if model.featurizer.fingerprint != config["feature_fingerprint"]:
+            raise FingerprintError(
+                f"{source}: fitted on features {config['feature_fingerprint'][:12]}, but {model.featurizer.name} now "
+                f"gives {model.featurizer.fingerprint[:12]}; pass the features= of the fit, or fit again"
+            )
+        model.users_ = None if config["users"] is None else tuple(config["users"])
+        model.info_ = config["data"]
+        return model
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The settings of a saved model, checked."""
+    path = folder / _CONFIG
+    try:
+        config = read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"{folder}: no Palate model here ({_CONFIG} is missing); write one with save_pretrained"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: damaged ({error}); save the model again") from None
+    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
+        raise InputError(f"{path}: not the settings of a Palate model; write one with save_pretrained")
+    if config["format"] > FORMAT_VERSION:
+        raise VersionError(
+            f"{path}: format {config['format']} is newer than this Palate reads ({FORMAT_VERSION}); upgrade palate"
+        )
+    lacking = {"kind", "features", "feature_options", "feature_fingerprint", "base_reward", "fingerprint", "data"}
+    lacking = (lacking | {"users"}) - config.keys()
+    if lacking:
+        raise InputError(f"{path}: damaged, {', '.join(sorted(lacking))} missing; save the model again")
+    if config["kind"] != "features":
+        raise InputError(
+            f"{path}: holds a model of kind {config['kind']!r}, not of features; load it with its own class"
+        )
+    return config
