@@ -312,6 +312,7 @@ BAD_ROWS = [
     ),
     ({"left": "\ud800"}, "left is broken Unicode"),
     ({"weight": -1}, "weight -1 is no weight"),
+    ({"weight": None}, "weight is missing"),
     ({"weight": "heavy"}, "weight 'heavy' is no weight"),
     ({"time": "yesterday"}, "time 'yesterday' is no time"),
 ]

@@ -127,9 +127,8 @@ def labels(column: RawColumn, problems: RowProblems) -> np.ndarray:
     values, raw = _parsed(column, _label)
     outside = np.isnan(values) | (values < 0) | (values > 1)
     for row in np.flatnonzero(outside).tolist():
-        value = raw[row]
-        missing = value is None or str(value).strip().lower() in _NO_VALUE
-        problems.add(row, f"label {'is missing' if missing else _quoted(value) + ' is unknown'}; {_LABEL_RULE}")
+        what = "is missing" if _is_missing(raw[row]) else f"{_quoted(raw[row])} is unknown"
+        problems.add(row, f"label {what}; {_LABEL_RULE}")
     return np.where(outside, np.nan, values)
 
 
@@ -143,7 +142,8 @@ def numbers(column: RawColumn, name: str, problems: RowProblems) -> np.ndarray:
     values, raw = _parsed(column, float)
     wrong = ~(np.isfinite(values) & (values >= 0))
     for row in np.flatnonzero(wrong).tolist():
-        problems.add(row, f"{name} {_quoted(raw[row])} is no weight; it must be a finite number that is not negative")
+        what = "is missing" if _is_missing(raw[row]) else f"{_quoted(raw[row])} is no weight"
+        problems.add(row, f"{name} {what}; it must be a finite number that is not negative")
     return np.where(wrong, np.nan, values)
 
 
@@ -156,7 +156,7 @@ def times(column: RawColumn, problems: RowProblems) -> np.ndarray:
         seconds = column.cast(pl.Datetime("us", getattr(column.dtype, "time_zone", None))).dt.epoch("us")
         return seconds.cast(pl.Float64).fill_null(math.nan).to_numpy() / 1e6
     values, raw = _parsed(column, _seconds)
-    given = np.array([value is not None and str(value).strip().lower() not in _NO_VALUE for value in raw], bool)
+    given = np.array([not _is_missing(value) for value in raw], bool)
     for row in np.flatnonzero(given & ~np.isfinite(values)).tolist():
         problems.add(row, f"time {_quoted(raw[row])} is no time; use seconds or ISO 8601 (2024-05-17T09:30:00)")
     return np.where(np.isfinite(values), values, np.nan)
@@ -168,6 +168,10 @@ def _seconds(text: str) -> float:
     except ValueError:
         moment = datetime.fromisoformat(text.strip())
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or str(value).strip().lower() in _NO_VALUE
 
 
 def _parsed(column: RawColumn, parse: Callable[[str], float]) -> tuple[np.ndarray, Sequence[Any]]:
