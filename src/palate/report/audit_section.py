@@ -101,9 +101,9 @@ def _room(audit: Mapping[str, Any]) -> str:
     text = f"A quick personal model gains {words.points(gain)} over one reward for everybody"
     if upper is None:
         return f"{text}."
-    known = (room.get("upper") or {}).get("ceiling") is not None
-    limit = "the consistency of these people leaves" if known else "even perfectly consistent people would leave"
-    return f"{text}; {limit} at most {100 * upper.value:.0f} points of room."
+    if (room.get("upper") or {}).get("ceiling") is not None:
+        return f"{text}; the consistency of these people leaves at most {100 * upper.value:.0f} points of room."
+    return f"{text}; how consistent these people are is unknown, so there may be up to {100 * upper.value:.0f} points of room."
 
 
 def _findings(audit: Mapping[str, Any]) -> Table:
@@ -122,9 +122,10 @@ def _findings(audit: Mapping[str, Any]) -> Table:
         ("Room at most", room.get("upper")),
     ]
     rows = [_finding(label, found, signed=label.startswith("Gain")) for label, found in entries if found]
-    counts = (("comparisons", "n_comparisons"), ("people", "n_users"), ("items", "n_items"), ("prompts", "n_prompts"))
+    counts = (("comparison", "n_comparisons"), ("person", "n_users"), ("item", "n_items"), ("prompt", "n_prompts"))
+    many = {"person": "people"}
     note = words.listing(
-        f"{words.count(int(audit[key]))} {label}" for label, key in counts if audit.get(key) is not None
+        words.plural(int(audit[key]), word, many.get(word, "")) for word, key in counts if audit.get(key) is not None
     )
     return Table(
         "What the audit found", ["finding", "value, %", "95 % interval", "n", "how, or why not"], rows, f"{note}."

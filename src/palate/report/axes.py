@@ -52,9 +52,9 @@ def label_width(names: Iterable[str]) -> float:
     return 12 + 8.4 * max((len(short(name)) for name in names), default=0)
 
 
-def name_text(text: Text, method: str, look: Look) -> None:
-    """Write a method's name in its colour; ours is bold."""
-    text.set(text=short(method), color=look.colour, fontweight="bold" if method == OURS else "normal")
+def name_text(text: Text, method: str, look: Look, more: str = "") -> None:
+    """Write a method's name, and `more` after it, in its colour; ours is bold."""
+    text.set(text=f"{short(method)}{more}", color=look.colour, fontweight="bold" if method == OURS else "normal")
 
 
 def limits_y(axes: Axes, estimates: Sequence[Estimate | None]) -> None:
@@ -64,13 +64,16 @@ def limits_y(axes: Axes, estimates: Sequence[Estimate | None]) -> None:
 
 
 def span(estimates: Sequence[Estimate | None]) -> tuple[float, float]:
-    """Limits that hold all values and their intervals and zero; a wild interval is cut at three times the values' span."""
+    """Limits that hold zero, all that is better than zero and most of what is worse.
+
+    A hopeless method must not squeeze the others into a line: what lies far below zero, compared with the best gain, falls
+    off the scale, and the figures write its value at the edge. A wild interval is cut like that too.
+    """
     known = [estimate for estimate in estimates if estimate is not None]
     values = [0.0, *(estimate.value for estimate in known)]
     ends = [end for estimate in known for end in (estimate.low, estimate.high) if math.isfinite(end)]
-    reach = max(max(values) - min(values), 0.01)
-    low = max(min([*values, *ends]), min(values) - 3 * reach)
-    high = min(max([*values, *ends]), max(values) + 3 * reach)
+    high = min(max([*values, *ends]), max(values) + 3 * max(max(values) - min(values), 0.01))
+    low = max(min([*values, *ends]), -1.5 * max(high, 0.03))
     margin = 0.06 * max(high - low, 0.01)
     return low - margin, high + margin
 

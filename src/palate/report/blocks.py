@@ -89,6 +89,7 @@ class Verdict:
         why: one or two sentences.
         facts: (label, value) pairs beside it.
         bar: low, value and high of the gain in percentage points and the half width of the axis, or None.
+        credit: where the data come from and under which licence, if stated.
     """
 
     data: str
@@ -97,3 +98,4 @@ class Verdict:
     why: str
     facts: Sequence[tuple[str, str]] = ()
     bar: tuple[float, float, float, float] | None = None
+    credit: str = ""

@@ -12,12 +12,12 @@ from palate.report.view import Panel
 __all__ = ["bibtex", "methods_paragraph"]
 
 _ENTRIES = {
-    "audit": """@inproceedings{dong2025personalization,
+    "audit": """@misc{dong2025personalization,
   title  = {When Personalization Meets Reality: A Multi-Faceted Analysis of Personalized Preference Learning},
   author = {Dong, Yijiang River and Hu, Tiancheng and Liu, Yinhong and {\\"U}st{\\"u}n, Ahmet and Collier, Nigel},
   year   = {2025}
 }""",
-    "factor": """@article{shenfeld2025pref,
+    "factor": """@misc{shenfeld2025pref,
   title  = {Language Model Personalization via Reward Factorization},
   author = {Shenfeld, Idan and Faltings, Felix and Agrawal, Pulkit and Pacchiano, Aldo},
   year   = {2025}
@@ -35,10 +35,11 @@ _ENTRIES = {
   booktitle = {Proceedings of the 54th Annual Meeting of the Association for Computational Linguistics},
   year      = {2016}
 }""",
-    "polis": """@misc{polis_bowling_green,
-  title        = {American Assembly Bowling Green, pol.is open data},
-  author       = {{The Computational Democracy Project}},
-  howpublished = {CC BY 4.0}
+    "polis": """@article{small2021polis,
+  title   = {Polis: Scaling Deliberation by Mapping High Dimensional Opinion Spaces},
+  author  = {Small, Christopher and Bjorkegren, Michael and Erkkil{\\"a}, Timo and Shaw, Lynette and Megill, Colin},
+  journal = {Recerca: Revista de Pensament i An{\\`a}lisi},
+  year    = {2021}
 }""",
 }
 

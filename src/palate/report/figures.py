@@ -77,7 +77,8 @@ def forest(panel: Panel, looks: Mapping[str, Look], name: str) -> Drawing | None
         table,
         "Each mark is a method's gain in accuracy over the model that knows nobody, on the same people and the same "
         "held-out choices; the line is its 95 % interval. Right of the zero line is better than pooled. An interval "
-        "that crosses zero means that this data cannot tell the two apart. Hollow marks rest on fewer than 20 people.",
+        "that crosses zero means that this data cannot tell the two apart. Hollow marks rest on fewer than 20 people; "
+        "an arrow at the edge stands for a value off the scale.",
     )
 
 
@@ -99,7 +100,7 @@ def learning_curve(panel: Panel, looks: Mapping[str, Look], name: str) -> Drawin
         for i, (metric, label) in enumerate(metrics):
             axes = blank(
                 figure,
-                (34, height - 262 * (i + 1) + 40, WIDTH - 34 - label_width(panel.methods), 262 - 40 - 32),
+                (34, height - 262 * (i + 1) + 46, WIDTH - 34 - label_width(panel.methods) - 14, 262 - 46 - 32),
                 grid="y",
             )
             _curves(axes, panel, looks, metric)
@@ -121,7 +122,8 @@ def learning_curve(panel: Panel, looks: Mapping[str, Look], name: str) -> Drawin
         table,
         "From left to right a new person has answered more questions. The heavy line and its band are the method the report "
         "is about; thin lines are the others, bars their 95 % intervals. Marks at the far right are people who took part in training. "
-        "The same people and the same nested answers are used for all methods and all points.",
+        "The same people and the same nested answers are used for all methods and all points. A number after a "
+        "name is a value off the scale.",
     )
 
 
@@ -152,6 +154,12 @@ def _forest_column(
         if estimate is None:
             continue
         colour, ours = looks[method].colour, method == OURS
+        if estimate.value < limits[0]:
+            edge = limits[0] + 0.04 * (limits[1] - limits[0])
+            axes.plot(edge, y, "<", color=colour, markersize=6, markeredgewidth=0)
+            place = (edge, y), (6, 0)
+            axes.annotate(words.gain(estimate.value), *place, textcoords="offset points", va="center", color=colour)
+            continue
         if math.isfinite(estimate.low):
             axes.plot(
                 [estimate.low, estimate.high],
@@ -172,7 +180,7 @@ def _forest_column(
         )
     axes.set(xlim=limits, ylim=(-0.6, len(methods) - 0.4))
     axes.spines["bottom"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(3))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda value, _: words.gain(value, 0 if limits[1] - limits[0] > 0.03 else 1))
     )
@@ -182,8 +190,8 @@ def _curves(axes: Axes, panel: Panel, looks: Mapping[str, Look], metric: str) ->
     levels = panel.levels
     place = {k: math.log2(1 + k) for k in levels}
     last = place[levels[-1]]
-    span = max(last - place[levels[0]], 1.0)
-    seen_at = last + 0.13 * span
+    width = max(last - place[levels[0]], 1.0)
+    seen_at = last + 0.13 * width
     ends: list[tuple[str, float]] = []
     axes.axhline(0, color=looks[BASELINE].colour if BASELINE in looks else FAINT, linewidth=1.4)
     for i, method in enumerate(panel.rivals):
@@ -191,23 +199,23 @@ def _curves(axes: Axes, panel: Panel, looks: Mapping[str, Look], metric: str) ->
         points = [(x, estimate) for x, estimate in points if estimate is not None]
         if points:
             _one_curve(
-                axes, points, looks[method], ours=method == OURS, shift=0.006 * span * (i - len(panel.rivals) / 2)
+                axes, points, looks[method], ours=method == OURS, shift=0.006 * width * (i - len(panel.rivals) / 2)
             )
         seen = panel.get(method, metric, "seen")
         if seen is not None:
-            x = seen_at + 0.02 * span * (i - (len(panel.rivals) - 1) / 2)
+            x = seen_at + 0.02 * width * (i - (len(panel.rivals) - 1) / 2)
             _whisker(axes, x, seen, looks[method], ours=method == OURS)
         if points or seen:
             ends.append((method, seen.value if seen is not None else points[-1][1].value))
-    right = seen_at + 0.08 * span if panel.has_seen else last + 0.03 * span
-    axes.set_xlim(place[levels[0]] - 0.03 * span, right)
+    right = seen_at + 0.08 * width if panel.has_seen else last + 0.03 * width
+    axes.set_xlim(place[levels[0]] - 0.03 * width, right)
     limits_y(axes, [panel.get(m, metric, k) for m in panel.rivals for k in [*levels, "seen"]])
     ticks = [place[k] for k in levels] + ([seen_at] if panel.has_seen else [])
     axes.set_xticks(ticks, [str(k) for k in levels] + (["seen"] if panel.has_seen else []))
     axes.annotate(
         "answers of a new person",
         (1, 0),
-        (0, -26),
+        (0, -31),
         "axes fraction",
         "offset points",
         ha="right",
@@ -215,7 +223,7 @@ def _curves(axes: Axes, panel: Panel, looks: Mapping[str, Look], metric: str) ->
         fontsize=SMALL,
     )
     if panel.has_seen:
-        axes.axvline((last + seen_at) / 2 - 0.01 * span, color=RULE, linewidth=0.8)
+        axes.axvline((last + seen_at) / 2 - 0.01 * width, color=RULE, linewidth=0.8)
     points_axis(axes)
     _end_labels(axes, [*([(BASELINE, 0.0)] if BASELINE in looks else []), *ends], looks)
 
@@ -251,9 +259,9 @@ def _whisker(axes: Axes, x: float, estimate: Estimate, look: Look, *, ours: bool
 def _end_labels(axes: Axes, ends: Sequence[tuple[str, float]], looks: Mapping[str, Look]) -> None:
     """Method names at the right edge, at the height of their last point, moved apart where they would touch."""
     bottom, top = axes.get_ylim()
-    heights = spread([value for _, value in ends], 14 / 190 * (top - bottom), bottom, top)
-    for (method, _), height in zip(ends, heights, strict=True):
+    heights = spread([max(value, bottom) for _, value in ends], 14 / 190 * (top - bottom), bottom, top)
+    for (method, value), height in zip(ends, heights, strict=True):
         text = axes.annotate(
             method, (1, height), (5, 0), ("axes fraction", "data"), "offset points", va="center", annotation_clip=False
         )
-        name_text(text, method, looks[method])
+        name_text(text, method, looks[method], f" {words.gain(value, 0)}" if value < bottom else "")

@@ -22,6 +22,7 @@ __all__ = ["divergence_bars", "ladder", "majority_histogram", "power_plot"]
 _OURS, _BLUE, _GREY, _GREEN = (
     sentinel(name) for name in ("method-ours", "method-blue", "method-reference", "method-green")
 )
+_CEILING = "consistency ceiling"
 _LABELS = 148
 _SHADES = (0.35, 0.5, 0.65, 0.8, 1.0)
 
@@ -47,6 +48,11 @@ def ladder(audit: Mapping[str, Any], name: str) -> Drawing | None:
         axes.xaxis.set_major_formatter(FuncFormatter(_hundreds))
         figure.text(_LABELS / WIDTH, 5 / height, "held-out answers predicted right, %", color=MUTED, fontsize=SMALL)
 
+    rest = (
+        "; the step to the ceiling is all that could be gained, because people do not always agree with themselves."
+        if any(label == _CEILING for label, *_ in rungs)
+        else ". The ceiling is not drawn: how often these people agree with themselves could not be measured."
+    )
     listed = words.listing(f"{label} {words.percent(found['value'])}" for label, found, _ in rungs)
     title = "From simple rules to the ceiling"
     data = {"rule": [label for label, *_ in rungs]} | {
@@ -59,8 +65,7 @@ def ladder(audit: Mapping[str, Any], name: str) -> Drawing | None:
         draw(name, (WIDTH, height), paint, f"{title}: {listed}."),
         data,
         "Each bar is how often a rule predicts what a person chose, with its 95 % interval. Grey rules know nobody. The step from "
-        "the best grey bar to the personal one is what a quick personal model gains; the step to the ceiling is all that could be "
-        "gained, because people do not always agree with themselves.",
+        f"the best grey bar to the personal one is what a quick personal model gains{rest}",
     )
 
 
@@ -253,7 +258,7 @@ def _rungs(audit: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]
         simple.append(("personal model", personal, _OURS))
     ceiling = (audit.get("consistency") or {}).get("ceiling")
     if simple and ceiling and ceiling.get("value") is not None:
-        simple.append(("consistency ceiling", ceiling, _GREEN))
+        simple.append((_CEILING, ceiling, _GREEN))
     return simple
 
 

@@ -73,7 +73,8 @@ def pareto(panel: Panel, costs: Mapping[str, float], looks: Mapping[str, Look], 
         draw(name, (WIDTH, height), paint, description),
         data,
         "Up is better, left is cheaper; the scale of seconds is logarithmic. The stepped line joins the methods that no "
-        "quicker one beats. Seconds are the mean over cells on the machine of this run: compare methods, not machines.",
+        "quicker one beats; an arrow at the foot stands for a value off the scale. "
+        "Seconds are the mean over cells on the machine of this run: compare methods, not machines.",
     )
 
 
@@ -134,6 +135,7 @@ def calibration_plot(
 def _pareto_marks(
     axes: Axes, found: Mapping[str, tuple[float, Estimate]], best: Sequence[str], looks: Mapping[str, Look]
 ) -> None:
+    limits_y(axes, [estimate for _, estimate in found.values()])
     axes.axhline(0, color=FAINT, linewidth=1)
     stair = [(found[m][0], found[m][1].value) for m in best]
     axes.step(
@@ -148,7 +150,6 @@ def _pareto_marks(
         axes.plot(
             cost, estimate.value, looks[method].marker, color=colour, markersize=9 if ours else 7, markeredgewidth=0
         )
-    limits_y(axes, [estimate for _, estimate in found.values()])
     _point_labels(axes, found, looks)
 
 
@@ -165,10 +166,22 @@ def _point_labels(axes: Axes, found: Mapping[str, tuple[float, Estimate]], looks
         else:
             clusters.append([method])
     for cluster in clusters:
-        heights = spread([found[m][1].value for m in cluster], 16 / 224 * (top - bottom), bottom, top)
-        for method, height in zip(cluster, heights, strict=True):
+        values = [found[m][1].value for m in cluster]
+        heights = spread([max(value, bottom) for value in values], 16 / 224 * (top - bottom), bottom, top)
+        for method, value, height in zip(cluster, values, heights, strict=True):
+            off = value < bottom
+            if off:
+                axes.plot(
+                    found[method][0],
+                    bottom,
+                    "v",
+                    color=looks[method].colour,
+                    markersize=6,
+                    markeredgewidth=0,
+                    clip_on=False,
+                )
             text = axes.annotate(method, (found[method][0], height), (7, 3), textcoords="offset points", va="bottom")
-            name_text(text, method, looks[method])
+            name_text(text, method, looks[method], f" {words.gain(value)}" if off else "")
 
 
 def front(found: Mapping[str, tuple[float, float]]) -> list[str]:

@@ -23,7 +23,7 @@ from palate.report.blocks import Section
 from palate.report.citation import bibtex, methods_paragraph
 from palate.report.palette import css_variables, looks
 from palate.report.people import reliability
-from palate.report.provenance import audit_provenance, result_provenance, settings_text
+from palate.report.provenance import audit_provenance, credit, data_about, result_provenance, settings_text
 from palate.report.sections import Scene, benchmark_sections
 from palate.report.verdicts import verdict_of
 from palate.report.view import Panel, panels
@@ -62,7 +62,12 @@ def write_report(results: Results, path: str | os.PathLike[str], *, title: str |
         "subtitle": "final scores" if results.manifest.get("final") else "benchmark report",
         "lead": _lead(shown),
         "verdicts": [
-            verdict_of(name, results.audits.get(name), [panel for panel in shown if panel.data == name])
+            verdict_of(
+                name,
+                results.audits.get(name),
+                [panel for panel in shown if panel.data == name],
+                credit(name, data_about(name, results)),
+            )
             for name in names
         ],
         "sections": sections,
@@ -92,7 +97,7 @@ def write_audit_report(audit: Any, path: str | os.PathLike[str], *, title: str |
         "title": title or f"Is there anything to personalize in {name}?",
         "subtitle": "audit",
         "lead": "",
-        "verdicts": [verdict_of(name, findings, [])],
+        "verdicts": [verdict_of(name, findings, [], credit(name, findings.get("data") or {}))],
         "sections": [room_section([(name, "data1", findings)])],
         "methods_text": "",
         "bibtex": "",

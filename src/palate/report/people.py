@@ -10,9 +10,9 @@ import polars as pl
 from palate.evaluate.results import PER_USER, k_number
 from palate.report.view import BASELINE, Panel
 from palate.rng import derive
-from palate.statistics import Estimate, mean_over_users
+from palate.statistics import Estimate, mean_over_users_many
 
-__all__ = ["Gains", "gains_of_people", "group_gains", "people_by_seed", "reliability"]
+__all__ = ["Gains", "draws_for", "gains_of_people", "group_gains", "people_by_seed", "reliability"]
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,18 @@ def group_gains(gains: Gains) -> dict[str, tuple[Estimate, Estimate]]:
         "noisy": gains.noisy,
         "neither": ~gains.minority & ~gains.noisy,
     }
-    return {
-        name: tuple(
-            mean_over_users(values[members], rng=derive(0, "report", gains.method, name))
-            for values in (gains.baseline, gains.gain)
-        )
-        for name, members in groups.items()
-        if members.any() and (name == "everybody" or not members.all())
-    }
+    found = {}
+    for name, members in groups.items():
+        if members.any() and (name == "everybody" or not members.all()):
+            values = np.column_stack([gains.baseline, gains.gain])[members]
+            rng = derive(0, "report", gains.method, name)
+            found[name] = mean_over_users_many(values, rng=rng, draws=draws_for(len(values)))
+    return found
+
+
+def draws_for(people: int) -> int:
+    """How many resamples: 2000, and fewer for very many people, whose intervals are narrow anyway."""
+    return int(np.clip(8_000_000 // max(people, 1), 200, 2000))
 
 
 def reliability(predictions: pl.DataFrame, k: int | str, bins: int = 10) -> dict[str, np.ndarray] | None:

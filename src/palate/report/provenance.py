@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from palate.data.sources import SOURCES
 from palate.evaluate.results import Results
 from palate.report import words
 from palate.report.blocks import Cell, Table
 
-__all__ = ["audit_provenance", "result_provenance", "settings_text"]
+__all__ = ["audit_provenance", "credit", "data_about", "result_provenance", "settings_text"]
 
 _SHOWN = 12  # of a fingerprint
 
@@ -19,7 +20,7 @@ def result_provenance(results: Results, version: str) -> list[Table]:
     """Tables of data sets and of the run."""
     manifest = results.manifest
     names = dict.fromkeys([*(manifest.get("data") or {}), *results.audits])
-    about = {name: _about(name, results) for name in names}
+    about = {name: data_about(name, results) for name in names}
     return [table for table in (_data_table(about), _run_table(manifest, version)) if table.rows]
 
 
@@ -46,7 +47,8 @@ def settings_text(results: Results) -> str:
 _COUNTS = ("n_comparisons", "n_users", "n_items", "n_prompts")
 
 
-def _about(name: str, results: Results) -> dict[str, Any]:
+def data_about(name: str, results: Results) -> dict[str, Any]:
+    """Sizes, fingerprint and licence of a data set, from the manifest and the audit."""
     audit = results.audits.get(name) or {}
     found = {**(audit.get("data") or {}), **{key: audit.get(key) for key in _COUNTS}}
     return {**found, **((results.manifest.get("data") or {}).get(name) or {})}
@@ -62,11 +64,17 @@ def _data_table(about: Mapping[str, Mapping[str, Any]]) -> Table:
                 for key in _COUNTS
             ),
             Cell(str(data.get("fingerprint") or words.number(None))[:_SHOWN], tone="mono"),
-            Cell(str(data.get("licence") or "not stated"), tone="wrap"),
+            Cell(credit(name, data) or "not stated", tone="wrap"),
         ]
         for name, data in about.items()
     ]
     return Table("Data", head, rows)
+
+
+def credit(name: str, data: Mapping[str, Any]) -> str:
+    """The line to keep beside results: the publisher's attribution where the data are known by name, else the licence."""
+    source = SOURCES.get(name)
+    return source.attribution if source is not None else str(data.get("licence") or "")
 
 
 def _run_table(manifest: Mapping[str, Any], version: str) -> Table:

@@ -16,7 +16,7 @@ from palate.report.figures import forest, learning_curve
 from palate.report.figures_cost import calibration_plot, pareto
 from palate.report.figures_people import strip
 from palate.report.palette import OURS, Look
-from palate.report.people import Gains, gains_of_people, group_gains, people_by_seed
+from palate.report.people import Gains, draws_for, gains_of_people, group_gains, people_by_seed
 from palate.report.view import BASELINE, Panel
 from palate.rng import derive
 from palate.statistics import MINIMUM_PEOPLE, Estimate, simultaneous
@@ -91,7 +91,8 @@ def at_what_cost(scene: Scene) -> Block:
     rows = [
         [
             _method(scene, method),
-            *(Cell(words.seconds(value)) for value in (cost.tune, cost.fit, cost.adapt, cost.each, cost.predict)),
+            Cell(words.seconds(cost.tune) if cost.tune else "none"),
+            *(Cell(words.seconds(value)) for value in (cost.fit, cost.adapt, cost.each, cost.predict)),
             Cell(words.storage(cost.memory)),
             Cell(words.count(cost.cells)),
         ]
@@ -280,7 +281,7 @@ def _together(gains: Sequence[Gains]) -> dict[str, Estimate]:
         return {}
     matrix = np.column_stack([found.gain for found in gains])
     people = np.arange(len(matrix))
-    estimates = simultaneous(matrix, people, None, rng=derive(0, "report", "together"))
+    estimates = simultaneous(matrix, people, None, rng=derive(0, "report", "together"), draws=draws_for(len(people)))
     return {found.method: estimate for found, estimate in zip(gains, estimates, strict=True)}
 
 

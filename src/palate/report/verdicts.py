@@ -21,7 +21,7 @@ _HEADLINES = {
 }
 
 
-def verdict_of(data: str, audit: Mapping[str, Any] | None, panels: Sequence[Panel]) -> Verdict:
+def verdict_of(data: str, audit: Mapping[str, Any] | None, panels: Sequence[Panel], credit: str = "") -> Verdict:
     """In plain words: personalize, don't, or collect more; with the expected gain and its interval."""
     measured = _measured(panels)
     decision = (audit or {}).get("decision") or {}
@@ -37,7 +37,7 @@ def verdict_of(data: str, audit: Mapping[str, Any] | None, panels: Sequence[Pane
         )
     shown = expected or (measured[2] if measured else None)
     why = " ".join(sentence for sentence in sentences if sentence)
-    return Verdict(data, tone, headline, why, _facts(audit, people, expected, measured, decision), _bar(shown))
+    return Verdict(data, tone, headline, why, _facts(audit, people, expected, measured, decision), _bar(shown), credit)
 
 
 def _measured(panels: Sequence[Panel]) -> tuple[Panel, str, Estimate] | None:

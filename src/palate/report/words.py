@@ -101,6 +101,8 @@ def seconds(value: float | None) -> str:
     """A duration with two significant digits and a unit that a person would choose."""
     if value is None or not math.isfinite(value):
         return _NONE
+    if value <= 0:
+        return "0 s"
     for limit, size, unit in ((1e-3, 1e-6, "µs"), (1.0, 1e-3, "ms"), (120.0, 1.0, "s"), (7200.0, 60.0, "min")):
         if value < limit:
             return f"{_two_digits(value / size)} {unit}"
