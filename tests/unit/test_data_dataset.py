@@ -289,7 +289,7 @@ def test_polis():
     assert {*dataset.users} <= {*votes.users}
     cast = {
         (votes.users[u], votes.statements[s]): v
-        for u, s, v in zip(votes.user, votes.statement, votes.vote, strict=True)
+        for u, s, v in zip(votes.user.tolist(), votes.statement.tolist(), votes.vote.tolist(), strict=True)
     }
     for row in dataset.to_frame().head(200).iter_rows(named=True):
         agreed, disagreed = (row["left"], row["right"]) if row["label"] == 1 else (row["right"], row["left"])

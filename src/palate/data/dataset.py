@@ -145,9 +145,11 @@ class PreferenceDataset:
 
     def _with_hashed_sides(self) -> PreferenceDataset:
         """Swap the rows whose unordered pair hashes so for this person; repeats of a pair keep their sides."""
-        place = mix(self.item_keys(), "side")
         person = mix(self.user_keys, "side")[self.user]
-        swap = (place[self.left] ^ person) > (place[self.right] ^ person)
+        left, right = (
+            mix(person ^ self._item_keys[side].astype(np.uint64), "side") for side in (self.left, self.right)
+        )
+        swap = left > right
         return replace(
             self,
             left=np.where(swap, self.right, self.left),

@@ -65,8 +65,8 @@ def hold_out_items(
     nodes, node = np.unique(code, return_inverse=True)
     first, second = node[:m], node[m:]
     owner = nodes // len(item_keys)
-    key = mix(user_keys[owner], salt) ^ mix(item_keys[nodes % len(item_keys)], salt)
-    rank = _breadth_first_ranks(first, second, owner, key)
+    draw = fractions(mix(user_keys[owner], salt) ^ item_keys[nodes % len(item_keys)].astype(np.uint64), salt)
+    rank = _breadth_first_ranks(first, second, owner, draw)
     low, high = np.minimum(rank[first], rank[second]), np.maximum(rank[first], rank[second])
 
     total = np.bincount(user, minlength=len(user_keys))
@@ -81,12 +81,11 @@ def hold_out_items(
     return Holdout(history | hopeless[user], heldout & ~hopeless[user])
 
 
-def _breadth_first_ranks(first: np.ndarray, second: np.ndarray, owner: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """(n,) rank of each node: people one after another, their pieces in hashed order, breadth first within."""
+def _breadth_first_ranks(first: np.ndarray, second: np.ndarray, owner: np.ndarray, draw: np.ndarray) -> np.ndarray:
+    """(n,) rank of each node: people one after another, their pieces in drawn order, breadth first within."""
     n = len(owner)
     graph = coo_array((np.ones(len(first)), (first, second)), shape=(n, n)).tocsr()
     count, piece = connected_components(graph, directed=False)
-    draw = fractions(key.view(np.int64), "node")
     by_draw = np.argsort(draw, kind="stable")
     root = np.empty(count, np.int64)
     root[piece[by_draw[::-1]]] = by_draw[::-1]  # the last one written stays: the smallest draw of the piece

@@ -130,7 +130,7 @@ def split(
     """Split people and rows for training, choosing settings, and testing.
 
     Every draw is by hash of the seed and of the person's id or the item's text: the order of rows plays no part, and
-    people who join move nobody else.
+    people who join move nobody else (save that a part which nobody falls in takes the person who came nearest).
 
     *new-items*: groups (prompts; items where there are fewer than 20 prompts) are split as people are, and a row whose
     two items lie in different parts is dropped. *known-items*: all items stay, each person's rows are split so that a
