@@ -8,6 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import polars as pl
 import pytest
 from report_world import KS, METHODS, broken_numbers, invented_audit, invented_results, save
 
@@ -336,3 +337,29 @@ def test_methods_keep_their_colour_in_every_figure(usual) -> None:
                 method,
             )
     assert set(METHODS) <= {text for text in page.texts["th."]} | {text for text in page.texts["th.strong"]}
+
+
+def test_two_protocols_of_one_data_set_stand_side_by_side(tmp_path: Path) -> None:
+    known, new = (
+        invented_results(methods=TWO, ks=(0, 5), audits=False, protocol=name) for name in ("known-items", "new-items")
+    )
+    both = replace(
+        known,
+        rows=known.rows + new.rows,
+        cells=known.cells + new.cells,
+        per_user=pl.concat([known.per_user, new.per_user]),
+    )
+    page = report(both, tmp_path)
+    assert page.texts["p.data"] == ["town votes"]
+    assert len(page.answers) == 1 + 5 * 2
+    assert {"data1-1-gains", "data1-2-gains"} <= set(page.figures)
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_audit_without_minorities_says_nobody(tmp_path: Path) -> None:
+    audit = invented_audit()
+    for key in ("minority_share", "noisy_share"):
+        audit[key] |= {"value": 0.0, "low": 0.0, "high": 0.01, "count": 0}
+    page = Page(write_audit_report(audit, tmp_path / "audit.html"))
+    assert "There is nobody about whom the majority is surely wrong" in page.answers[0]
+    assert "nobody seems to answer at random" in page.answers[0]

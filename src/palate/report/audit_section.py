@@ -85,12 +85,15 @@ def _people(audit: Mapping[str, Any]) -> str:
     minority, noisy = (audit.get(key) or {} for key in ("minority_share", "noisy_share"))
     if minority.get("value") is None:
         return ""
-    count = minority.get("count")
-    counted = f" ({words.plural(int(count), 'person', 'people')})" if count is not None else ""
-    text = f"The majority is surely wrong more often than right about {words.percent(minority['value'])} of people{counted}"
-    if noisy.get("value") is not None:
-        text += f"; {words.percent(noisy['value'])} seem to answer at random"
-    return f"{text}."
+    count = int(minority.get("count") or round(minority["value"] * int(minority.get("n") or 0)))
+    if count:
+        people = words.plural(count, "person", "people")
+        text = f"The majority is surely wrong more often than right about {words.percent(minority['value'])} of people ({people})"
+    else:
+        text = "There is nobody about whom the majority is surely wrong more often than right"
+    if noisy.get("value") is None:
+        return f"{text}."
+    return f"{text}; {words.percent(noisy['value']) if noisy['value'] > 0 else 'nobody'} seem{'' if noisy['value'] > 0 else 's'} to answer at random."
 
 
 def _room(audit: Mapping[str, Any]) -> str:

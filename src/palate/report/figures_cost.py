@@ -56,22 +56,13 @@ def pareto(panel: Panel, costs: Mapping[str, float], looks: Mapping[str, Look], 
         )
 
     title = f"Accuracy against seconds: {panel.title}"
-    names = sorted(found, key=lambda m: found[m][0])
     description = f"{title}. On the front, from quick to slow: {words.listing(best)}."
-    data = {
-        "method": names,
-        "seconds": [found[m][0] for m in names],
-        "accuracy_gain": [found[m][1].value for m in names],
-        "low": [finite(found[m][1].low) for m in names],
-        "high": [finite(found[m][1].high) for m in names],
-        "on_front": [m in best for m in names],
-    }
     return Drawing(
         name,
         title,
         description,
         draw(name, (WIDTH, height), paint, description),
-        data,
+        _pareto_data(found, best),
         "Up is better, left is cheaper; the scale of seconds is logarithmic. The stepped line joins the methods that no "
         "quicker one beats; an arrow at the foot stands for a value off the scale. "
         "Seconds are the mean over cells on the machine of this run: compare methods, not machines.",
@@ -130,6 +121,18 @@ def calibration_plot(
         "Choices are sorted by how sure the method was and cut into ten equal groups. On the diagonal a choice predicted "
         "with 80 % comes true 80 times in 100; below it the method is too sure of itself, above it too timid.",
     )
+
+
+def _pareto_data(found: Mapping[str, tuple[float, Estimate]], best: Sequence[str]) -> dict[str, list]:
+    names = sorted(found, key=lambda m: found[m][0])
+    return {
+        "method": names,
+        "seconds": [found[m][0] for m in names],
+        "accuracy_gain": [found[m][1].value for m in names],
+        "low": [finite(found[m][1].low) for m in names],
+        "high": [finite(found[m][1].high) for m in names],
+        "on_front": [m in best for m in names],
+    }
 
 
 def _pareto_marks(
