@@ -93,7 +93,8 @@ def _people(audit: Mapping[str, Any]) -> str:
         text = "There is nobody about whom the majority is surely wrong more often than right"
     if noisy.get("value") is None:
         return f"{text}."
-    return f"{text}; {words.percent(noisy['value']) if noisy['value'] > 0 else 'nobody'} seem{'' if noisy['value'] > 0 else 's'} to answer at random."
+    random = f"{words.percent(noisy['value'])} seem" if noisy["value"] > 0 else "nobody seems"
+    return f"{text}; {random} to answer at random."
 
 
 def _room(audit: Mapping[str, Any]) -> str:
