@@ -144,14 +144,22 @@ def two_way_many(
     draws: int = 2000,
     level: float = 0.95,
     unit: str = "users",
+    contrasts: np.ndarray | None = None,
 ) -> tuple[Estimate, ...]:
-    """`two_way` for every column of `values` (m, j) over the same rows, all with the same resamples."""
+    """`two_way` for every column of `values` (m, j) over the same rows, all with the same resamples.
+
+    Args:
+        contrasts: (j, c); estimates of these combinations of the columns (a method minus another, say) follow those of the
+            columns themselves, at hardly any cost. The other arguments are those of `two_way`.
+    """
     table = _Table.of(np.asarray(values, np.float64), user, group, weight)
-    deviations, errors = _crossed(table, draws, normalise(rng))
+    wanted = np.eye(len(table.centre)) if contrasts is None else np.hstack([np.eye(len(table.centre)), contrasts])
+    centre = table.centre @ wanted
+    deviations = _crossed(table, draws, normalise(rng)) @ wanted
+    errors = _crossed_errors(table, wanted)
     factor = np.nan_to_num(_ratio(errors, deviations.std(axis=0))) * _widening(table.least, level)
     return tuple(
-        _estimate(table.centre[j], deviations[:, j] * factor[j], table.n_users, unit, level)
-        for j in range(len(table.centre))
+        _estimate(centre[j], deviations[:, j] * factor[j], table.n_users, unit, level) for j in range(len(centre))
     )
 
 
@@ -196,7 +204,8 @@ def simultaneous(
     Source: Romano and Wolf 2005, single-step max-t, on the two-way draws.
     """
     table = _Table.of(np.asarray(differences, np.float64), user, group, weight)
-    deviations, errors = _crossed(table, draws, normalise(rng))
+    deviations = _crossed(table, draws, normalise(rng))
+    errors = _crossed_errors(table, np.eye(len(table.centre)))
     largest = np.nan_to_num(np.abs(_ratio(deviations, deviations.std(axis=0)))).max(axis=1, initial=0.0)
     half = np.quantile(largest, level) * errors * _widening(table.least, level)
     return tuple(
@@ -234,20 +243,28 @@ class _Table:
     Args:
         centre: (j,) the estimates.
         offset: (n_users, j) each person's mean minus the centre.
-        inside: j sparse (n_users, n_keys) sums of weight · (value - the person's mean).
-        mass: sparse (n_users, n_keys) sums of weights.
+        inside: (s, j) sums of weight · (value - the person's mean) at the s spots (person, key) that have rows.
+        mass: (s,) sums of weights there.
+        key: (s,) key of each spot.
+        start: (n_users + 1,) where each person's spots begin.
         member: sparse (n_keys, n_groups) 1 where the group belongs to the key.
     """
 
     centre: np.ndarray
     offset: np.ndarray
-    inside: tuple[sparse.csr_array, ...]
-    mass: sparse.csr_array
+    inside: np.ndarray
+    mass: np.ndarray
+    key: np.ndarray
+    start: np.ndarray
     member: sparse.csr_array
+
+    def spread(self, at_spots: np.ndarray) -> sparse.csr_array:
+        """Sparse (n_users, n_keys) with these numbers at the spots."""
+        return sparse.csr_array((at_spots, self.key, self.start), (self.n_users, self.member.shape[0]))
 
     @property
     def n_users(self) -> int:
-        return self.mass.shape[0]
+        return len(self.offset)
 
     @property
     def n_groups(self) -> int:
@@ -285,14 +302,15 @@ class _Table:
         n_keys = member.shape[0]
         spots, spot = np.unique(who * n_keys + key, return_inverse=True)
         gather = _by(spot, len(spots))
-        start = np.searchsorted(spots, n_keys * np.arange(len(people) + 1))
-        residual = gather @ (weight[:, None] * (values - means[who]))
-
-        def table(column: np.ndarray) -> sparse.csr_array:
-            return sparse.csr_array((column, spots % n_keys, start), (len(people), n_keys))
-
-        inside = tuple(table(residual[:, j]) for j in range(values.shape[1]))
-        return cls(centre, means - centre, inside, table(gather @ weight), member)
+        return cls(
+            centre=centre,
+            offset=means - centre,
+            inside=gather @ (weight[:, None] * (values - means[who])),
+            mass=gather @ weight,
+            key=spots % n_keys,
+            start=np.searchsorted(spots, n_keys * np.arange(len(people) + 1)),
+            member=member,
+        )
 
 
 def _keys(group: np.ndarray) -> tuple[np.ndarray, sparse.csr_array]:
@@ -311,13 +329,13 @@ def _by(index: np.ndarray, size: int) -> sparse.csr_array:
     return sparse.csr_array((np.ones(len(index)), (index, np.arange(len(index)))), (size, len(index)))
 
 
-def _crossed(table: _Table, draws: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws of (estimate - centre), (draws, j), with product weights, and the standard errors (j,) of crossed effects."""
+def _crossed(table: _Table, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """(draws, j) of estimate - centre, with product weights (the pigeonhole bootstrap)."""
     columns, n_users = len(table.centre), table.n_users
     if n_users == 0:
-        return np.zeros((draws, columns)), np.full(columns, np.nan)
+        return np.zeros((draws, columns))
     people, groups = rng.spawn(2)
-    stacked = sparse.vstack([table.mass, *table.inside], format="csr")
+    stacked = sparse.vstack([table.spread(column) for column in (table.mass, *table.inside.T)], format="csr")
     blocks = []
     for size in _sizes(draws, max(stacked.shape[0], stacked.shape[1], table.n_groups)):
         user_weight = _multiplicities(n_users, size, people)
@@ -327,29 +345,34 @@ def _crossed(table: _Table, draws: int, rng: np.random.Generator) -> tuple[np.nd
             key_weight = (key_weight**2 - table.member @ group_weight**2) / 2
         sums = (stacked @ key_weight).reshape(columns + 1, n_users, size)
         present = user_weight * (sums[0] > 0)
-        moved = _ratio(sums[1:], sums[:1], otherwise=0.0) + table.offset.T[:, :, None]
-        blocks.append(_ratio(np.einsum("jub,ub->bj", moved, present), present.sum(axis=0)[:, None], otherwise=0.0))
-    return np.concatenate(blocks), np.array([_crossed_error(table, j) for j in range(columns)])
+        moved = np.einsum("jub,ub->bj", sums[1:], _ratio(present, sums[0], otherwise=0.0)) + present.T @ table.offset
+        blocks.append(_ratio(moved, present.sum(axis=0)[:, None], otherwise=0.0))
+    return np.concatenate(blocks)
 
 
-def _crossed_error(table: _Table, column: int) -> float:
-    """Standard error with people and groups as crossed effects: V_people + V_groups - V_both (rows that share both)."""
+def _crossed_errors(table: _Table, wanted: np.ndarray) -> np.ndarray:
+    """(c,) standard errors of the combinations `wanted` (j, c), with people and groups as crossed effects.
+
+    V = V_people + V_groups - V_both, from sums of influences over rows that share a person, a group, or both.
+    """
     n_users, n_groups = table.n_users, table.n_groups
     if n_users < 2:
-        return math.nan
-    per_user = table.offset[:, column] / n_users
-    total = np.asarray(table.mass.sum(axis=1))
-    influence = sparse.diags_array(1 / (total * n_users)) @ table.inside[column]  # (n_users, n_keys)
-    by_key = np.asarray(influence.sum(axis=0))
-    by_group = by_key @ table.member
-    both = ((influence @ table.member).data ** 2).sum()
-    groups = (by_group**2).sum()
-    if table.pairs:  # their own square has been counted once for each item
-        groups -= (by_key**2).sum()
-        both -= (influence.data**2).sum()
-    people = (per_user**2).sum() * n_users / (n_users - 1)
-    groups *= n_groups / (n_groups - 1) if n_groups > 1 else 0.0
-    return math.sqrt(max(people + groups - both, people, groups))
+        return np.full(wanted.shape[1], math.nan)
+    scale = 1 / (table.spread(table.mass).sum(axis=1) * n_users)
+    influence = table.inside @ wanted * np.repeat(scale, np.diff(table.start))[:, None]  # (s, c)
+    people = ((table.offset @ wanted / n_users) ** 2).sum(axis=0) * n_users / (n_users - 1)
+    errors = []
+    for column, by_people in zip(influence.T, people, strict=True):
+        shares = table.spread(column)
+        by_key = shares.sum(axis=0)
+        groups = ((by_key @ table.member) ** 2).sum()
+        both = ((shares @ table.member).data ** 2).sum()
+        if table.pairs:  # their own square has been counted once for each item
+            groups -= (by_key**2).sum()
+            both -= (column**2).sum()
+        groups *= n_groups / (n_groups - 1) if n_groups > 1 else 0.0
+        errors.append(math.sqrt(max(by_people + groups - both, by_people, groups)))
+    return np.array(errors)
 
 
 def _multiplicities(n: int, draws: int, rng: np.random.Generator) -> np.ndarray:

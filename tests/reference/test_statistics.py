@@ -107,7 +107,7 @@ def test_draws_match_a_brute_force_loop(pairs):
     values, user, group = crossed(3, users=12, groups=8, per=6, pairs=pairs)
     brute = pigeonhole(values, user, group, 3000, np.random.default_rng(0))
     table = _Table.of(values[:, None], user, group, None)
-    ours = table.centre[0] + _crossed(table, 20_000, np.random.default_rng(1))[0][:, 0]
+    ours = table.centre[0] + _crossed(table, 20_000, np.random.default_rng(1))[:, 0]
     assert ours.mean() == pytest.approx(brute.mean(), abs=4 * brute.std() / math.sqrt(3000))
     assert ours.std() == pytest.approx(brute.std(), rel=0.06)
     assert np.quantile(ours, 0.9) == pytest.approx(np.quantile(brute, 0.9), abs=0.1 * brute.std())
@@ -150,6 +150,16 @@ def test_paired_difference_removes_what_two_methods_share():
     gain = paired_difference(better, values, user, group, rng=0)
     assert gain.value == pytest.approx(0.05) and half_width(gain) < 1e-9
     assert half_width(two_way(better, user, group, rng=0)) > 0.05
+
+
+def test_contrasts_equal_paired_differences():
+    values, user, group = crossed(0, pairs=True)
+    other = values + np.random.default_rng(1).normal(0.1, 0.3, len(values))
+    columns = np.column_stack([values, other])
+    found = two_way_many(columns, user, group, rng=3, contrasts=np.array([[-1.0], [1.0]]))
+    expected = paired_difference(other, values, user, group, rng=3)
+    assert [found[2].value, found[2].low, found[2].high] == pytest.approx([expected.value, expected.low, expected.high])
+    assert found[0].low == pytest.approx(two_way(values, user, group, rng=3).low)
 
 
 def test_simultaneous_band_is_wider_than_single_intervals_and_equal_for_one():

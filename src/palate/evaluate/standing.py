@@ -30,7 +30,7 @@ _FOLDS = 5
 _RATERS = 3
 _RIDGE = 1.0
 _PROBED_ROWS = 150_000
-_PROBE_RANK, _PROBE_ROUNDS = 4, 8
+_PROBE_RANK, _PROBE_ROUNDS = 3, 6
 
 
 @dataclass(frozen=True)

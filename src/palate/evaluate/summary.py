@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.linalg import block_diag
 
 from palate.errors import InputError
 from palate.evaluate.contenders import REFERENCE
@@ -170,17 +171,13 @@ def _estimates(table: _Table, labels: Sequence[str], seed: int) -> list[tuple[st
     """(metric, method, estimate) for all metrics and gains."""
     hits = correct(table.label[:, None], table.probability)
     losses = log_loss(table.label[:, None], table.probability)
-    found = [
-        *_crossed(table, {"accuracy": hits, "log_loss": losses}, labels, seed),
+    reference = labels.index(REFERENCE) if REFERENCE in labels else None
+    return [
+        *_crossed(table, {"accuracy": hits, "log_loss": losses}, labels, seed, reference=reference),
         *_per_person(table, labels, seed),
-        *_crossed(table, {"minority_accuracy": hits}, labels, seed, table.minority),
-        *_crossed(table, {"worst_tenth_accuracy": hits}, labels, seed, table.worst),
+        *_crossed(table, {"minority_accuracy": hits}, labels, seed, among=table.minority),
+        *_crossed(table, {"worst_tenth_accuracy": hits}, labels, seed, among=table.worst),
     ]
-    if REFERENCE in labels:
-        reference = labels.index(REFERENCE)
-        gains = {"accuracy_gain": hits - hits[:, [reference]], "log_loss_gain": losses[:, [reference]] - losses}
-        found += _crossed(table, gains, labels, seed)
-    return found
 
 
 def _crossed(
@@ -188,20 +185,31 @@ def _crossed(
     columns: Mapping[str, np.ndarray],
     labels: Sequence[str],
     seed: int,
+    *,
     among: np.ndarray | None = None,
+    reference: int | None = None,
 ) -> list[tuple[str, str, Estimate]]:
-    """Means over people with two-way intervals, for the rows in `among`; the same resamples for all columns."""
+    """Means over people with two-way intervals, for the rows in `among`; the same resamples for all columns.
+
+    With `reference`, the number of a method, the gains over it follow; a lower log-loss is a gain.
+    """
     kept = slice(None) if among is None else among
-    values = np.concatenate([column[kept] for column in columns.values()], axis=1)
+    names = [(metric, label) for metric in columns for label in labels]
+    contrasts = None
+    if reference is not None:
+        minus = np.eye(len(labels))
+        minus[reference] -= 1.0
+        contrasts = block_diag(*(-minus if metric == "log_loss" else minus for metric in columns))
+        names += [(f"{metric}_gain", label) for metric in columns for label in labels]
     estimates = two_way_many(
-        values,
+        np.concatenate([column[kept] for column in columns.values()], axis=1),
         table.user[kept],
         table.group[kept],
         weight=table.weight[kept],
         rng=derive(seed, "intervals"),
         draws=DRAWS,
+        contrasts=contrasts,
     )
-    names = [(metric, label) for metric in columns for label in labels]
     return [(metric, label, estimate) for (metric, label), estimate in zip(names, estimates, strict=True)]
 
 
