@@ -6,6 +6,9 @@ from palate.models import available, make
 from palate.testing import check_method, gain_over, method_checks, skipped_checks
 from palate.testing.worlds import conditional_world, in_context_world, lone_people, scattered_town
 
+FULL = {"gpo": {"steps": 200}, "conditional": {"steps": 300}}
+"""Half of their default steps, and half of the time, are enough for worlds this small."""
+
 QUICK = {"gpo": {"steps": 20}, "conditional": {"steps": 30}}
 """Fewer steps for the checks of form, where fitting takes seconds."""
 
@@ -22,7 +25,7 @@ CASES = [
     pytest.param(check, id=f"{name}-{check_name}", marks=pytest.mark.xdist_group(name))
     for name in available()
     for check_name, check in method_checks(
-        lambda name=name: make(name), quick=lambda name=name: make(name, **QUICK.get(name, {}))
+        lambda name=name: make(name, **FULL.get(name, {})), quick=lambda name=name: make(name, **QUICK.get(name, {}))
     )
 ]
 
@@ -52,7 +55,7 @@ def test_skipped_checks_are_those_the_traits_exclude(name):
 
 @pytest.mark.parametrize("name", [name for name in available() if name != "pooled"])
 def test_wins_in_its_own_world(name):
-    assert gain_over(make(name), make("pooled"), OWN_WORLD[name]()) >= 0.05
+    assert gain_over(make(name, **FULL.get(name, {})), make("pooled"), OWN_WORLD[name]()) >= 0.05
 
 
 def test_prefix_mode_meets_the_contract_of_a_method_that_does_not_adapt():

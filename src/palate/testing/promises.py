@@ -185,8 +185,13 @@ def prefer_is_the_predictive(subject: Subject) -> None:
         ensure_close(predictions(method, world.test, states), expected, "prefer and the quadrature", 5e-3)
 
 
-def margin_moments(method: Method, rows: Comparisons, states: UserStates) -> tuple[np.ndarray, np.ndarray]:
-    """(m,) posterior mean and standard deviation of each row's margin, of a linear method, item noise included."""
+def margin_moments(
+    method: Method, rows: Comparisons, states: UserStates, *, noise: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """(m,) posterior mean and standard deviation of each row's margin, of a linear method.
+
+    With `noise`, what no answer of the person can tell about the items is part of the deviation.
+    """
     left, right = rows.items.take(rows.left), rows.items.take(rows.right)
     basis = method.basis(left) - method.basis(right)
     mean = method.offset(left) - method.offset(right)
@@ -194,7 +199,7 @@ def margin_moments(method: Method, rows: Comparisons, states: UserStates) -> tup
     if rows.items.base_reward is not None:
         mean = mean + method.base_scale_ * (left.base_reward - right.base_reward)
     variance = np.einsum("mr,mrs,ms->m", basis, states.arrays["covariance"][rows.user], basis)
-    if noise:
+    if noise and isinstance(method, LinearMethod):
         variance = variance + method.noise(left) + method.noise(right)
     return mean, np.sqrt(np.maximum(variance, 0.0))
 
