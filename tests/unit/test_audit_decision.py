@@ -113,6 +113,14 @@ def test_unsure_gains_say_collect(gain, because):
     assert found.verdict == "collect" and because in found.reason
 
 
+def test_a_sure_but_small_gain_asks_for_more_where_more_would_help():
+    growing = verdict(Estimate(0.006, 0.003, 0.009, 1000), large(1.0))
+    assert growing.verdict == "collect" and "tastes are there" in growing.reason
+    assert growing.need["users"] * growing.need["answers"] > 0
+    assert verdict(Estimate(0.006, 0.003, 0.009, 1000), large(0.05)).verdict == "don't"  # even full knowledge is little
+    assert verdict(Estimate(0.006, -0.003, 0.009, 1000), large(1.0)).verdict == "don't"  # not sure at all
+
+
 def test_nothing_left_to_gain_says_dont_even_in_small_data():
     found = verdict(None, small(), most=0.004, obstacle="everybody answered once")
     assert found.verdict == "don't" and "at most 0.004" in found.reason

@@ -193,7 +193,7 @@ def decide(
         obstacle: why the gain could not be tried, in words; None where it was.
     """
     logits = design.shared_logit if len(design.shared_logit) else np.zeros(1)
-    found = design.tau2 is not None and gain is not None and gain.value >= worthwhile
+    found = design.tau2 is not None and gain is not None and gain.low > 0
     reference = reference_variance(logits)
     tau2 = float(design.tau2) if found and design.tau2 is not None else reference
     assumes = (
@@ -207,7 +207,9 @@ def decide(
     if users > 1:
         hand = _power(logits, reference, design.answers[design.answers > 0], users, design.loadings)
     could_see = hand["power"] >= _POWER and hand["expected_gain"] >= worthwhile
-    verdict, reason = _weigh(gain, most, could_see, hand["power"], worthwhile, obstacle)
+    # tastes that are surely there but not yet worth it may become so with more answers
+    later = _needed(curve) if found else None
+    verdict, reason = _weigh(gain, most, could_see, later is not None, hand["power"], worthwhile, obstacle)
     need = None
     if verdict == "collect":
         need = _needed(curve)
@@ -216,7 +218,13 @@ def decide(
 
 
 def _weigh(
-    gain: Estimate | None, most: float | None, could_see: bool, power: float, worthwhile: float, obstacle: str | None
+    gain: Estimate | None,
+    most: float | None,
+    could_see: bool,
+    growing: bool,
+    power: float,
+    worthwhile: float,
+    obstacle: str | None,
 ) -> tuple[str, str]:
     if most is not None and most < worthwhile:
         return "don't", f"one reward for everybody is already right so often that at most {most:.3f} is left to gain"
@@ -229,6 +237,11 @@ def _weigh(
         return "collect", f"knowing the person seems to gain {text}, but from only {gain.n} people"
     if gain.value >= worthwhile:
         return "collect", f"knowing the person may gain {text}, but the interval includes no gain"
+    if gain.low > 0 and gain.claim and growing:
+        return (
+            "collect",
+            f"knowing the person gains {text}: tastes are there, but these answers teach too little of them",
+        )
     if could_see:
         return "don't", f"knowing the person gains {text}, less than the {worthwhile:.2f} that would be worth it"
     return (

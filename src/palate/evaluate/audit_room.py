@@ -23,7 +23,7 @@ __all__ = ["HeldOut", "consensus", "cross_fit", "fold_of_sides", "sample_people"
 _FOLDS, _FINE_FOLDS = 5, 10  # the finer ones where few rows make every training row count
 _FINE_ROWS = 30_000
 _DROPPED = 0.2  # with a larger share of dropped rows finer folds would leave too little to hold out
-_ROWS_TO_FIT = 150_000  # folds are run until about so many rows have been fitted in all
+_ROWS_TO_FIT = 120_000  # folds are run until about so many rows have been fitted in all
 _SMALL = 1e-6
 _NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64), *(np.zeros(0),) * 3, np.zeros(0, np.int64))
 
