@@ -114,7 +114,7 @@ def test_known_items_keep_their_keys():
     dataset = read(town())
     model = FeatureRewardModel(None, "pooled").fit(dataset, rng=0)
     texts = dataset.item_texts()[:7]
-    assert np.array_equal(model._items(texts[::-1], None, lambda *_: None).keys, dataset.item_keys()[:7][::-1])
+    assert np.array_equal(model.items(texts[::-1]).keys, dataset.item_keys()[:7][::-1])
     stranger = model.adapt()
     assert np.ptp(model.reward(texts, stranger.state.batch)) > 0
 

@@ -13,7 +13,16 @@ from palate.errors import ConfigError
 from palate.models import make
 from palate.models.base import Traits
 from palate.models.linear import LinearMethod
-from palate.testing import CHECKS, CheckFailed, Subject, check_method, decided_by_minority, mirror_town, skipped_checks
+from palate.testing import (
+    CHECKS,
+    CheckFailed,
+    Subject,
+    check_method,
+    decided_by_minority,
+    identity_town,
+    mirror_town,
+    skipped_checks,
+)
 from palate.types import Items, UserStates
 
 
@@ -366,6 +375,15 @@ def test_labels_follow_the_true_rewards():
     assert abs(z) < 4
     assert world.decided("heldout", 1 / (1 + np.exp(-world.margins("heldout")))) == 1.0
     assert world.decided("heldout", np.full(len(world.heldout), 0.5)) == 0.5
+
+
+def test_identity_town_has_no_features_but_can_be_learned():
+    world = identity_town()
+    pooled = make("pooled").fit(world.train, rng=0)
+    rows = world.heldout
+    asked = pooled.prefer(world.items.take(rows.left), world.items.take(rows.right), pooled.states_, rows.user)
+    assert world.items.dim == 0
+    assert world.decided("heldout", asked) > 0.65 > 0.6 > world.decided("heldout", asked, world.minority)
 
 
 def test_base_reward_is_given_where_it_is_needed():

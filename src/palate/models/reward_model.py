@@ -214,7 +214,7 @@ class FeatureRewardModel:
         """
         self._check_fitted()
         texts = [(prompt, reply) for prompt, *sides in questions for reply in sides]
-        items = self._items(texts, None, progress)
+        items = self.items(texts, progress=progress)
         left = np.arange(0, len(texts), 2)
         index = np.zeros(len(questions), np.int64) if user_index is None else np.asarray(user_index)
         return self.method.prefer(items.take(left), items.take(left + 1), states, index)
@@ -239,20 +239,27 @@ class FeatureRewardModel:
             (people, n) float64 in logits; only differences between replies to one prompt mean anything.
         """
         self._check_fitted()
-        return self.method.reward(self._items(texts, base_reward, progress), states)
+        return self.method.reward(self.items(texts, base_reward=base_reward, progress=progress), states)
 
-    def _items(self, texts: Sequence[tuple[str, str]], base: Sequence[float] | None, progress: Progress) -> Items:
+    def items(
+        self,
+        texts: Sequence[tuple[str, str]],
+        *,
+        base_reward: Sequence[float] | None = None,
+        progress: Progress = silent,
+    ) -> Items:
+        """(prompt, reply) pairs as the method sees them, in their order; arguments as in `reward`."""
         prompts, replies = [prompt for prompt, _ in texts], [reply for _, reply in texts]
         table = PreferenceDataset.from_columns(
             user=["-"] * len(texts), prompt=prompts, left=replies, right=replies, label=np.zeros(len(texts))
         )
-        if base is None and callable(self.base_reward):
-            base = self.base_reward(texts)
+        if base_reward is None and callable(self.base_reward):
+            base_reward = self.base_reward(texts)
         return Items.of(
             embed_items(self.featurizer, texts, cache=self.cache, progress=progress),
             keys=table.item_keys()[table.left],
             prompt=table.item_prompt[table.left],
-            base_reward=None if base is None else np.asarray(base, np.float64),
+            base_reward=None if base_reward is None else np.asarray(base_reward, np.float64),
         )
 
     def _featurized(self, dataset: PreferenceDataset, progress: Progress) -> Items:
