@@ -199,7 +199,8 @@ def decide(
     assumes = (
         f"tastes as strong as the probe found (standard deviation {math.sqrt(tau2):.2f} logits over people)"
         if found
-        else f"tastes whose full knowledge would gain {WORTH:.0%} accuracy ({math.sqrt(tau2):.2f} logits over people)"
+        else f"tastes in {_RANK} dimensions whose full knowledge would gain {WORTH:.0%} accuracy "
+        f"({math.sqrt(tau2):.2f} logits over people)"
     )
     curve = power_curve(logits, tau2, design.loadings)
     users = int((design.answers > 0).sum())
