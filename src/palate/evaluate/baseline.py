@@ -3,7 +3,8 @@
 One logistic regression on differences of embeddings for everybody, and one per person, whose logits are added: with few
 answers a person's own regression is shrunk to nothing and the pooled one decides. (Giving the pooled logit to the own
 regression as a column is worse: after a few answers its coefficient is anything.) Where items carry no features, they
-are one-hot.
+are one-hot; and for known items the person's own regression may run on item vectors from a truncated SVD of who chose
+what, the collaborative filtering that everybody knows. Which of these is best, tuning decides.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from pydantic import Field
 from scipy import sparse
 from scipy.special import expit
+from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import LogisticRegression
 
 from palate.config import Config
@@ -35,6 +37,11 @@ class SklearnBaselineConfig(Config):
     design: Literal["auto", "features", "items"] = Field(
         "auto", description="columns: differences of features, one-hot items, or features where there are any"
     )
+    own: Literal["auto", "same", "svd"] = Field(
+        "auto",
+        description="columns of people's own regressions: the same, or item vectors from an SVD; auto: SVD if one-hot",
+    )
+    components: int = Field(8, ge=1, description="length of these item vectors")
 
 
 class SklearnBaseline(Method):
@@ -53,13 +60,14 @@ class SklearnBaseline(Method):
     def _fit(self, comparisons: Comparisons, offset: np.ndarray, rng: np.random.Generator, progress: Progress) -> None:
         self._check_design(comparisons.items)
         items = comparisons.items
-        if self._one_hot(items):
-            self.known_ = np.unique(items.keys[np.concatenate([comparisons.left, comparisons.right])])
-            self.known_ = self.known_[self.known_ >= 0]
-        else:
-            used = np.unique(np.concatenate([comparisons.left, comparisons.right]))
+        used = np.unique(np.concatenate([comparisons.left, comparisons.right]))
+        known = np.unique(items.keys[used])
+        self.known_ = known[known >= 0]
+        if not self._one_hot(items):
             scale = items.features[used].std(axis=0)
             self.scale_ = np.where(scale > 0, scale, 1.0).astype(np.float64)
+        if self.config.own == "svd" or (self.config.own == "auto" and self._one_hot(items)):
+            self.vectors_ = _item_vectors(self._items(items), comparisons, self.config.components, rng)
         design = self._differences(comparisons)
         self.pooled_ = _logistic(design, comparisons.label, comparisons.weight, self.config.pooled_c)
         self.prior_ = self._personal(comparisons.take(np.arange(0)).for_users(np.array([0])), progress)
@@ -70,7 +78,7 @@ class SklearnBaseline(Method):
 
     def _personal(self, comparisons: Comparisons, progress: Progress | None) -> UserStates:
         """States of everybody: `pooled` (n_users,) the factor c_u, and the nonzero columns of w_u."""
-        design = self._differences(comparisons)
+        design = self._differences(comparisons, own=True)
         order, offsets = comparisons.by_user()
         factor = np.ones(comparisons.n_users)
         columns: list[np.ndarray] = []
@@ -97,22 +105,21 @@ class SklearnBaseline(Method):
     def _prefer(
         self, left: Items, right: Items, states: UserStates, user_index: np.ndarray, offset: np.ndarray
     ) -> np.ndarray:
-        difference = self._design(left) - self._design(right)
-        own = self._weights(states)
-        logit = offset + states.arrays["pooled"][user_index] * (difference @ self.pooled_)
-        return expit(logit + np.asarray(own[user_index].multiply(difference).sum(axis=1)).ravel())
+        shared = (self._design(left) - self._design(right)) @ self.pooled_
+        difference = self._design(left, own=True) - self._design(right, own=True)
+        own = self._weights(states)[user_index].multiply(difference).sum(axis=1)
+        return expit(offset + states.arrays["pooled"][user_index] * shared + np.asarray(own).ravel())
 
     def _reward(self, items: Items, states: UserStates) -> np.ndarray:
-        design = self._design(items)
-        own = (design @ self._weights(states).T).T
+        own = (self._design(items, own=True) @ self._weights(states).T).T
         own = own.toarray() if sparse.issparse(own) else np.asarray(own)
-        return states.arrays["pooled"][:, None] * (design @ self.pooled_)[None, :] + own
+        return states.arrays["pooled"][:, None] * (self._design(items) @ self.pooled_)[None, :] + own
 
     def _weights(self, states: UserStates) -> sparse.csr_array:
         """(n_users, columns) everybody's own weights."""
         columns, weights = states.ragged["columns"], states.ragged["weights"]
         return sparse.csr_array(
-            (weights.values.astype(np.float64), columns.values, columns.offsets), (len(states), len(self.pooled_))
+            (weights.values.astype(np.float64), columns.values, columns.offsets), (len(states), self._own_width())
         )
 
     # -- the design -----------------------------------------------------------------------------------------------
@@ -120,25 +127,49 @@ class SklearnBaseline(Method):
     def _one_hot(self, items: Items) -> bool:
         return self.config.design == "items" or (self.config.design == "auto" and items.dim == 0)
 
+    def _own_width(self) -> int:
+        return self.vectors_.shape[1] if hasattr(self, "vectors_") else len(self.pooled_)
+
     def _check_design(self, items: Items) -> None:
-        if self._one_hot(items) and not np.any(items.keys >= 0):
+        known = bool(np.any(items.keys >= 0))
+        if self._one_hot(items) and not known:
             raise InputError("sklearn needs item features or known items and these have neither; choose features=")
         if not self._one_hot(items) and items.dim == 0:
             raise InputError("sklearn with design=features needs item features; choose features= (minilm, smollm2, …)")
+        if self.config.own == "svd" and not known:
+            raise InputError("sklearn with own=svd needs known items and all keys are -1; use own=same")
 
-    def _differences(self, comparisons: Comparisons) -> np.ndarray | sparse.csr_array:
-        design = self._design(comparisons.items)
+    def _differences(self, comparisons: Comparisons, *, own: bool = False) -> np.ndarray | sparse.csr_array:
+        design = self._design(comparisons.items, own=own)
         return design[comparisons.left] - design[comparisons.right]
 
-    def _design(self, items: Items) -> np.ndarray | sparse.csr_array:
-        """(n, columns): scaled features, or one column per item known from training."""
-        if not self._one_hot(items):
-            return items.features / self.scale_
+    def _design(self, items: Items, *, own: bool = False) -> np.ndarray | sparse.csr_array:
+        """(n, columns) of the pooled regression, or of people's own: scaled features, known items, or item vectors."""
+        if own and hasattr(self, "vectors_"):
+            return self._items(items) @ self.vectors_
+        return self._items(items) if self._one_hot(items) else items.features / self.scale_
+
+    def _items(self, items: Items) -> sparse.csr_array:
+        """One column per item known from training."""
         place = np.searchsorted(self.known_, items.keys)
-        found = np.flatnonzero(
-            (place < len(self.known_)) & (self.known_[np.minimum(place, len(self.known_) - 1)] == items.keys)
-        )
+        last = np.minimum(place, max(0, len(self.known_) - 1))
+        found = np.flatnonzero(self.known_[last] == items.keys) if len(self.known_) else np.empty(0, np.int64)
         return sparse.csr_array((np.ones(len(found)), (found, place[found])), (len(items), len(self.known_)))
+
+
+def _item_vectors(
+    one_hot: sparse.csr_array, comparisons: Comparisons, components: int, rng: np.random.Generator
+) -> np.ndarray:
+    """(known items, components) from a truncated SVD of people × items, each person's wins minus losses of each item."""
+    people = np.arange(len(comparisons))
+    shape = (comparisons.n_users, len(comparisons))
+    sign = comparisons.weight * (2 * comparisons.label - 1)
+    table = sparse.csr_array((sign, (comparisons.user, people)), shape)
+    wins = table @ (one_hot[comparisons.left] - one_hot[comparisons.right])
+    svd = TruncatedSVD(min(components, min(wins.shape)), random_state=int(rng.integers(2**31)))
+    vectors = svd.fit(wins).components_.T * svd.singular_values_
+    spread = float(vectors.std()) or 1.0
+    return vectors / spread
 
 
 def _columns(design: np.ndarray | sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:

@@ -28,9 +28,10 @@ __all__ = ["SPACES", "TUNING_KS", "Budget", "Choice", "candidates", "tune"]
 SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = MappingProxyType(
     {
         "sklearn": {
-            "personal_c": (0.01, 0.03, 0.1, 0.3, 1.0),
+            "personal_c": (0.01, 0.03, 0.1, 0.3),
             "pooled_c": (0.01, 0.1, 1.0),
-            "add_pooled": (True, False),
+            "own": ("same", "svd"),
+            "components": (4, 8),
         },
         "factor": {
             "rank": (2, 4, 8, 16),
