@@ -34,7 +34,7 @@ def minilm():
 def test_minilm_knows_what_means_the_same(minilm):
     check_featurizer(lambda: make("minilm", dtype="float32"), texts=TEXTS)
     egg, fun, again, _ = make("minilm").embed(TEXTS)
-    assert egg @ again > 0.8 > egg @ fun
+    assert egg @ again > 0.7 and egg @ fun < 0.4
 
 
 def test_smollm2_obeys_the_contract_and_agrees_over_number_types(smollm2):
