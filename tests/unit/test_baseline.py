@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from palate.errors import InputError
 from palate.evaluate.baseline import SklearnBaseline
+from palate.testing import check_method
 from palate.types import Comparisons, Items
 
 
@@ -123,3 +124,10 @@ def test_what_the_items_lack_is_told():
     unknown = Items.of(np.random.default_rng(0).normal(size=(80, 3)))
     with pytest.raises(InputError, match="own=svd needs known items"):
         SklearnBaseline(own="svd").fit(Comparisons.of(unknown, rows.left, rows.right, rows.user, rows.label), rng=0)
+
+
+@pytest.mark.slow
+def test_keeps_the_method_contract():
+    # it is not tuned here, and it does not learn how much people differ: the town's bar is for methods that do
+    report = check_method(SklearnBaseline, skip={"recovers_the_town"})
+    assert len(report.passed) > 20
