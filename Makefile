@@ -60,7 +60,7 @@ format: $(INSTALLED) ## mend what lint finds
 	$(BIN)/ruff format .
 
 docs: $(INSTALLED) ## the generated pages of docs/
-	$(BIN)/python -m palate.cli.reference docs/cli.md
+	$(BIN)/python docs/generate.py
 	$(BIN)/python -m pytest -q tests/docs
 
 bench-%: $(INSTALLED) ## bench-NAME runs benchmarks/NAME.py and rewrites its committed result

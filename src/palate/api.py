@@ -6,32 +6,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palate.errors import ConfigError, DataError, InputError
+from palate.errors import DataError, InputError
 from palate.progress import Progress, silent
 from palate.rng import RNGLike
 
 if TYPE_CHECKING:
     from palate.data import PreferenceDataset
+    from palate.elicit.person import AskingRewardModel
     from palate.evaluate.audit import Audit
     from palate.evaluate.results import Results
-    from palate.models.reward_model import FeatureRewardModel
+    from palate.types import Items
 
-__all__ = [
-    "answers_of_one",
-    "audit",
-    "bench",
-    "describe_split",
-    "fit",
-    "known_data",
-    "load_model",
-    "read",
-    "report",
-    "write_audit",
-]
+__all__ = ["SIMULATED", "audit", "bench", "fit", "known_data", "load_model", "read", "report", "write_audit"]
 
 SIMULATED = "corpus"
 """The name under which the shipped replies and their simulated people are read."""
@@ -88,21 +78,71 @@ def known_data() -> list[dict[str, Any]]:
     ]
 
 
-def audit(data: Any, *, features: Any = None, progress: Progress = silent, **settings: Any) -> Audit:
+def _items(dataset: PreferenceDataset, features: Any, base_reward: Any, progress: Progress) -> Items:
+    from palate.features import featurize
+    from palate.types import Items
+
+    if isinstance(features, Items):
+        return features
+    return featurize(dataset, features, base_reward=base_reward, progress=progress)
+
+
+def audit(
+    data: Any, *, features: Any = None, base_reward: Any = None, progress: Progress = silent, **settings: Any
+) -> Audit:
     """Say whether there is anything to personalize in these choices; print it, or see `.verdict` and `.to_dict()`.
 
     Args:
         data: anything `palate.read` takes.
-        features: None (items by identity alone), the name of a featurizer, a featurizer, or an (n_items, d) array.
+        features: None (items by identity alone), or anything that `palate.features.make` takes: a name, a featurizer, an
+            (n_items, d) array; or `Items`.
+        base_reward: scores of the reward model you have, as in `palate.features.featurize`.
         progress: called now and then.
         settings: of `palate.evaluate.audit.audit` (`min_raters=`, `worthwhile=`, `rng=`, …).
     """
     from palate.evaluate.audit import audit as run
-    from palate.evaluate.courses import make_items
 
     dataset = read(data)
-    items = None if features is None or features == "none" else make_items(dataset, features, progress=progress)
-    return run(dataset, items=items, progress=progress, **settings)
+    return run(dataset, items=_items(dataset, features, base_reward, progress), progress=progress, **settings)
+
+
+def fit(
+    data: Any,
+    *,
+    features: Any = "smollm2",
+    method: Any = "hierarchical",
+    base_reward: Any = None,
+    rng: RNGLike = 0,
+    progress: Progress = silent,
+    **settings: Any,
+) -> AskingRewardModel:
+    """A reward model fitted to the choices of many people, which adapts to a new one in a few answers.
+
+    Args:
+        data: anything `palate.read` takes.
+        features: anything that `palate.features.make` takes.
+        method: a name (`palate.models.available()`), or an unfitted `Method`.
+        base_reward: scores of the reward model you have; the method learns what each person wants on top of it.
+        rng: seed or generator; the same one gives the same model.
+        progress: called while texts are embedded and while the method learns.
+        settings: of the method (`rank=8`); see docs/settings.md.
+    """
+    from palate.elicit.person import AskingRewardModel
+
+    model = AskingRewardModel(features, method, base_reward=base_reward, **settings)
+    return model.fit(read(data), rng=rng, progress=progress)
+
+
+def load_model(folder: str | os.PathLike[str], **options: Any) -> AskingRewardModel:
+    """The model that `save_pretrained` or `palate fit` wrote.
+
+    Args:
+        folder: where it is.
+        options: of `FeatureRewardModel.from_pretrained` (`features=`, `base_reward=`).
+    """
+    from palate.elicit.person import AskingRewardModel
+
+    return AskingRewardModel.from_pretrained(folder, **options)
 
 
 def write_audit(found: Audit, path: str | os.PathLike[str]) -> Path:
@@ -128,9 +168,10 @@ def bench(
     data: Any,
     *,
     methods: Sequence[Any] = ("pooled", "factor", "hierarchical"),
-    protocol: str | Sequence[str] = "new-items",
+    protocol: str | Sequence[str] | Mapping[str, str] = "new-items",
     seeds: int | Sequence[int] = 3,
     features: Any = "minilm",
+    base_reward: Any = None,
     out: str | os.PathLike[str] | None = None,
     audited: bool = True,
     progress: Progress = silent,
@@ -139,13 +180,14 @@ def bench(
     """Measure methods on held-out choices of these people, seen and new.
 
     Args:
-        data: anything `palate.read` takes.
+        data: anything `palate.read` takes, or several data sets by name.
         methods: names, `"name:setting=value,…"`, or `Method` instances. `pooled` always takes part.
-        protocol: "new-items", "known-items" or "temporal", or several.
+        protocol: "new-items", "known-items" or "temporal", or several; or these by name of the data set.
         seeds: how many random splits, or which.
-        features: as in `audit`.
+        features: as in `audit`; or these by name of the data set.
+        base_reward: as in `audit`.
         out: results folder; the cells already in it are kept.
-        audited: put an audit of the data beside the results in `out`.
+        audited: put an audit of each data set beside the results in `out`.
         progress: called now and then.
         settings: of `palate.evaluate.benchmark.benchmark` (`tune=`, `final=`, `folds=`, `ks=`, `workers=`, …).
 
@@ -153,21 +195,40 @@ def bench(
         Results: `.rows`, `.to_frame()`, and `palate.report(results, "report.html")`.
     """
     from palate.evaluate.benchmark import benchmark
-    from palate.evaluate.courses import make_items
     from palate.evaluate.results import Results
     from palate.files import write_json
 
-    dataset = read(data)
-    items = make_items(dataset, features, progress=progress)
+    datasets = _by_name(data)
+    items = {
+        name: _items(dataset, features[name] if isinstance(features, Mapping) else features, base_reward, progress)
+        for name, dataset in datasets.items()
+    }
     found = benchmark(
-        dataset, methods=methods, protocol=protocol, seeds=seeds, features=items, out=out, progress=progress, **settings
+        datasets,
+        methods=methods,
+        protocol=protocol,
+        seeds=seeds,
+        features=items,
+        out=out,
+        progress=progress,
+        **settings,
     )
     if out is None or not audited:
         return found
-    page = Path(out) / f"audit-{dataset.name}.json"
-    if not page.exists():
-        write_json(page, audit(dataset, features=items, progress=progress).to_dict())
+    for name, dataset in datasets.items():
+        page = Path(out) / f"audit-{name}.json"
+        if not page.exists():
+            write_json(page, audit(dataset, features=items[name], progress=progress).to_dict())
     return Results.load(out)
+
+
+def _by_name(data: Any) -> dict[str, PreferenceDataset]:
+    from palate.data import PreferenceDataset
+
+    if isinstance(data, Mapping) and data and all(isinstance(value, PreferenceDataset) for value in data.values()):
+        return dict(data)
+    dataset = read(data)
+    return {dataset.name: dataset}
 
 
 def report(

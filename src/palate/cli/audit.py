@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from palate.cli.console import AsJson, emit, progress_bar, say, show, verb
-from palate.cli.options import Features, File, Seed, SkipBad, UserColumn, open_data
+from palate.cli.options import BaseReward, Features, File, Seed, SkipBad, UserColumn, open_data
 
 __all__ = ["audit"]
 
@@ -17,6 +17,7 @@ __all__ = ["audit"]
 def audit(
     file: File,
     features: Features = "none",
+    base_reward: BaseReward = None,
     user_column: UserColumn = None,
     skip_bad: SkipBad = False,
     min_raters: Annotated[int, typer.Option(help="Pairs with fewer raters do not count for divergence.")] = 5,
@@ -42,7 +43,13 @@ def audit(
     dataset = open_data(file, user_column, skip_bad)
     with progress_bar() as progress:
         found = api.audit(
-            dataset, features=features, min_raters=min_raters, worthwhile=worthwhile, rng=seed, progress=progress
+            dataset,
+            features=features,
+            base_reward=base_reward,
+            min_raters=min_raters,
+            worthwhile=worthwhile,
+            rng=seed,
+            progress=progress,
         )
     if out is not None:
         api.write_audit(found, out)

@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 
 from palate.cli.console import AsJson, emit, progress_bar, say, show, verb
-from palate.cli.options import Features, File, SkipBad, UserColumn, open_data
+from palate.cli.options import BaseReward, Features, File, SkipBad, UserColumn, open_data, parse_protocol
+from palate.cli.tables import tables
 from palate.errors import InputError
 
 __all__ = ["bench"]
-
-PROTOCOLS = ("known-items", "new-items", "temporal")
 
 
 @verb
@@ -27,6 +26,7 @@ def bench(
         str, typer.Option(help="known-items, new-items or temporal; several with commas.")
     ] = "new-items",
     features: Features = "minilm",
+    base_reward: BaseReward = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many random splits.")] = 3,
     folds: Annotated[int | None, typer.Option(min=2, help="Folds of people instead: everybody is new once.")] = None,
     out: Annotated[
@@ -58,6 +58,7 @@ def bench(
             methods=split_methods(methods),
             protocol=split_protocols(protocol),
             features=features,
+            base_reward=base_reward,
             seeds=seeds,
             folds=folds,
             out=out,
@@ -73,7 +74,7 @@ def bench(
     if as_json:
         emit(list(results.rows))
     else:
-        show(*api.tables(results))
+        show(*tables(results))
 
 
 def split_methods(text: str) -> list[str]:
@@ -91,8 +92,4 @@ def split_methods(text: str) -> list[str]:
 
 def split_protocols(text: str) -> list[str]:
     """Protocols between commas, each a known one."""
-    names = [part.strip() for part in text.split(",") if part.strip()]
-    for name in names or [text]:
-        if name not in PROTOCOLS:
-            raise InputError(f"--protocol {name!r} is unknown; there are: {', '.join(PROTOCOLS)}")
-    return names
+    return [parse_protocol(part.strip()) for part in text.split(",") if part.strip()] or [parse_protocol(text)]

@@ -105,7 +105,7 @@ def show(*renderables: str | Table, width: int | None = None) -> None:
     from rich.console import Console
 
     if width is None and not sys.stdout.isatty():
-        width = int(os.environ.get("COLUMNS", "110"))
+        width = int(os.environ.get("COLUMNS", "140"))
     console = Console(width=width, highlight=False)
     for renderable in renderables:
         console.print(renderable, markup=False, soft_wrap=isinstance(renderable, str))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.cli.console import AsJson, emit, show, verb
-from palate.cli.options import File, Seed, SkipBad, UserColumn, open_data
+from palate.cli.options import File, Seed, SkipBad, UserColumn, open_data, parse_protocol
 from palate.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,16 +77,19 @@ def split_data(
     as_json: AsJson = False,
 ) -> None:
     """Show the cells of a split, and the proof that nothing leaks between them."""
-    from palate import api
+    from palate.data import split
 
-    cells, proof = api.describe_split(open_data(file, user_column), protocol, seed)
+    found = split(open_data(file, user_column), parse_protocol(protocol), seed=seed)
+    cells, proof = found.sizes(), {name: int(shared) for name, shared in found.proof.items()}
     if as_json:
         emit({"protocol": protocol, "seed": seed, "cells": cells, "proof": proof})
         return
     for name, rows in cells.items():
         show(f"{name:<24}{rows:>10,}")
+    show("", "shared between cells that must share nothing:")
     for check, overlap in proof.items():
-        show(f"{check}: {overlap}")
+        show(f"{overlap:>6}  {check}")
+    show(*(f"note: {note}" for note in found.notes))
 
 
 def _describe(dataset: PreferenceDataset, as_json: bool, written: Path | None = None) -> None:

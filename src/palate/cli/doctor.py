@@ -20,7 +20,18 @@ from palate.cli.console import AsJson, emit, show, verb
 __all__ = ["Finding", "doctor", "examine"]
 
 _NEEDED = (
-    "torch transformers numpy scipy scikit-learn polars pyarrow pydantic safetensors httpx jinja2 matplotlib".split()
+    "torch",
+    "transformers",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "polars",
+    "pyarrow",
+    "pydantic",
+    "safetensors",
+    "httpx",
+    "jinja2",
+    "matplotlib",
 )
 _OPTIONAL = {
     "datasets": "reading Hub data sets; pip install 'palate[hub]'",

@@ -21,6 +21,7 @@ __all__ = [
     "SkipBad",
     "UserColumn",
     "open_data",
+    "parse_protocol",
     "parse_settings",
     "read_lines",
 ]
@@ -63,6 +64,15 @@ def open_data(source: str, user_column: str | None = None, skip_bad: bool = Fals
     for note in dataset.notes:
         say(f"note: {note}")
     return dataset
+
+
+def parse_protocol(name: str) -> Any:
+    """A protocol's name, checked."""
+    from palate.data import PROTOCOLS
+
+    if name not in PROTOCOLS:
+        raise InputError(f"--protocol {name!r} is unknown; there are: {', '.join(PROTOCOLS)}")
+    return name
 
 
 def parse_settings(assignments: list[str] | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,10 @@ from palate.cli.options import (
     read_lines,
 )
 from palate.errors import InputError
+
+if TYPE_CHECKING:
+    from palate.data import PreferenceDataset
+    from palate.elicit.person import AskablePerson, AskingRewardModel
 
 __all__ = ["adapt", "fit", "score"]
 
@@ -62,7 +66,7 @@ def fit(
             progress=progress,
             **parse_settings(settings),
         )
-        model.save_pretrained(out)
+        model.save_pretrained(out, people=True)
     if as_json:
         emit(
             {"model": str(out), "method": method, "features": features, "data": dataset.name}
@@ -89,7 +93,7 @@ def adapt(
     from palate import api
 
     loaded = api.load_model(model)
-    rows = api.answers_of_one(answers)
+    rows = answers_of_one(answers)
     with progress_bar() as progress:
         person = loaded.adapt(rows, progress=progress)
     person.save(out)
@@ -97,6 +101,24 @@ def adapt(
         emit({"state": str(out), "model": str(model), "n_answers": len(rows)})
     else:
         show(f"learned from {len(rows):,} answers: {out}")
+
+
+def _person(model: AskingRewardModel, user: str | None, state: Path | None) -> AskablePerson:
+    if state is not None:
+        return model.load_person(state)
+    return model.adapt() if user is None else model.person(user)
+
+
+def answers_of_one(path: str) -> PreferenceDataset:
+    """The choices in a file about one person, which may lack a column for the person."""
+    from palate.data import read
+    from palate.data.formats import USER_COLUMNS
+    from palate.data.readers import open_table
+
+    table = open_table(path)
+    if table.problems or {name.strip().lower() for name in table.columns} & set(USER_COLUMNS):
+        return read(path)
+    return read({**table.columns, "user": ["-"] * len(table.place)}, name=Path(path).stem)
 
 
 @verb
@@ -121,7 +143,8 @@ def score(
     if user is not None and state is not None:
         raise InputError("--user and --state both given; say who it is in one way")
     texts = read_lines(replies, "replies")
-    person = api.person_of(api.load_model(model), user=user, state=state)
+    loaded = api.load_model(model)
+    person = _person(loaded, user, state)
     with progress_bar() as progress:
         scores = person.score(prompt, texts, progress=progress)
     order = sorted(range(len(texts)), key=lambda i: -scores[i])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -68,7 +68,7 @@ def benchmark(
     data: PreferenceDataset | Mapping[str, PreferenceDataset],
     *,
     methods: Sequence[str | Method | TextContender] = DEFAULT_METHODS,
-    protocol: str | Sequence[str] = "new-items",
+    protocol: str | Sequence[str] | Mapping[str, str | Sequence[str]] = "new-items",
     seeds: int | Sequence[int] = 3,
     folds: int | None = None,
     features: Any = None,
@@ -89,7 +89,7 @@ def benchmark(
         data: a data set, or several by name.
         methods: names, `"name:setting=value,…"`, instances (which run as they are, untuned), or a `TextContender` (a judge,
             say). `pooled` is added, being what gains are measured against.
-        protocol: "new-items", "known-items" or "temporal", or several.
+        protocol: "new-items", "known-items" or "temporal", or several; or these by name of the data set.
         seeds: how many random splits (0 … seeds - 1), or which.
         folds: instead of one random part of new people per seed, that many folds of people: everybody is new once.
         features: None (identity of items only), a featurizer or its name, an array or `Items`; or one of these by name of
@@ -152,7 +152,7 @@ def plan(
     data: PreferenceDataset | Mapping[str, PreferenceDataset],
     *,
     methods: Sequence[str | Method | TextContender] = DEFAULT_METHODS,
-    protocol: str | Sequence[str] = "new-items",
+    protocol: str | Sequence[str] | Mapping[str, str | Sequence[str]] = "new-items",
     seeds: int | Sequence[int] = 3,
     folds: int | None = None,
     features: Any = None,
@@ -166,9 +166,9 @@ def plan(
 ) -> list[PlannedCell]:
     """The cells that `benchmark` with these arguments has, in the order it computes them; nothing is fitted."""
     datasets = dict(data) if isinstance(data, Mapping) else {data.name: data}
-    protocols = [protocol] if isinstance(protocol, str) else list(protocol)
+    protocols = _protocols(datasets, protocol)
     samples = _samples(seeds, folds)
-    if not datasets or not protocols or not methods:
+    if not datasets or not all(protocols.values()) or not methods:
         raise ConfigError("nothing to benchmark; give at least one data set, one protocol and one method")
     if not ks or min(ks) < 0:
         raise ConfigError(f"ks={tuple(ks)}: numbers of answers must be 0 or more, and at least one")
@@ -186,6 +186,17 @@ def plan(
                 identity = _identity(course, sample, contender, budget if tried > 1 else None)
                 cells.append(PlannedCell(cell_key(identity), identity, course, sample, contender, tried))
     return cells
+
+
+def _protocols(
+    names: Iterable[str], protocol: str | Sequence[str] | Mapping[str, str | Sequence[str]]
+) -> dict[str, list[str]]:
+    """The protocols of each data set."""
+    wanted = protocol if isinstance(protocol, Mapping) else dict.fromkeys(names, protocol)
+    missing = [name for name in names if name not in wanted]
+    if missing:
+        raise ConfigError(f"protocol names none for {missing[0]!r}; give one for each data set, or one for all")
+    return {name: [wanted[name]] if isinstance(wanted[name], str) else list(wanted[name]) for name in names}
 
 
 def _samples(seeds: int | Sequence[int], folds: int | None) -> list[Sample]:

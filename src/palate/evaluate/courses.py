@@ -130,7 +130,7 @@ class Course:
 def open_courses(
     datasets: Mapping[str, PreferenceDataset],
     features: Any,
-    protocols: Sequence[str],
+    protocols: Mapping[str, Sequence[str]],
     samples: Sequence[Sample],
     *,
     folds: int | None,
@@ -139,12 +139,12 @@ def open_courses(
     ks: Sequence[int],
     progress: Progress = silent,
 ) -> list[Course]:
-    """Every data set under every protocol.
+    """Every data set under each of its protocols.
 
     Args:
         datasets: by name.
         features: for `make_items`, or a dict of them by name of the data set.
-        protocols: names of protocols.
+        protocols: names of protocols, by name of the data set.
         samples: seeds and folds.
         folds: how many folds of people, or None.
         part: "test" or "final".
@@ -161,7 +161,7 @@ def open_courses(
         arrays = {key: column for key, column in vars(items).items() if column is not None}
         fingerprint = array_digest(arrays)
         aside = part == "final" or (dataset.name in SOURCES if set_aside is None else set_aside)
-        for protocol in protocols:
+        for protocol in protocols[name]:
             splits = {
                 sample: split(
                     dataset,

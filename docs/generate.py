@@ -1,0 +1,209 @@
+"""The pages of the docs that the program itself writes: `python docs/generate.py`.
+
+    cli.md         the help of every verb
+    settings.md    every setting of every method and backend, from the `Config` classes
+    reference.md   every public name with the first line of its docstring
+
+`make docs` runs this, and a test fails when a page is not current.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import typer
+from typer.testing import CliRunner
+
+import palate
+from palate.cli.app import app
+from palate.config import Config
+from palate.files import write_text
+
+FOLDER = Path(__file__).parent
+
+WIDTH = "100"
+
+PACKAGES = (
+    "palate",
+    "palate.data",
+    "palate.data.corpus",
+    "palate.features",
+    "palate.backends",
+    "palate.models",
+    "palate.models.reward_model",
+    "palate.elicit",
+    "palate.simulate",
+    "palate.evaluate",
+    "palate.evaluate.audit",
+    "palate.evaluate.benchmark",
+    "palate.report",
+    "palate.testing",
+    "palate.statistics",
+    "palate.types",
+    "palate.rng",
+    "palate.config",
+    "palate.files",
+    "palate.progress",
+    "palate.errors",
+)
+"""What is public, from the outside in; names not in the `__all__` of one of these may change without notice."""
+
+CLI_HEAD = """# Command line
+
+*Written by the program (`make docs`); a test fails when it is not current.*
+
+Every verb takes `--json`: then standard output carries JSON and nothing else, and words, progress and errors go to standard
+error. Bars appear on work over two seconds, and only on a terminal. Exit codes: 0 done, 1 failed, 2 bad input, 130
+interrupted by Ctrl-C (the same command resumes). `PALATE_DEBUG=1` shows tracebacks, `PALATE_CACHE` moves the cache of
+models and features, `PALATE_DATA` names a folder with real people's choices.
+"""
+
+SETTINGS_HEAD = """# Settings
+
+*Written by the program (`make docs`); a test fails when it is not current.*
+
+Every setting has one name in all methods. Give them as `palate fit … --set rank=8`, as `--methods "factor:rank=8"`, as
+`palate.fit(…, rank=8)`, or as `Factor(rank=8)`. An unknown name or a value out of range is an error that lists the names.
+What the methods do with them: [methods.md](methods.md).
+"""
+
+REFERENCE_HEAD = """# Reference
+
+*Written by the program (`make docs`); a test fails when it is not current.*
+
+Public names by package, each with the first line of its docstring; `help(palate.fit)` shows the rest. What is not listed here
+may change without notice.
+"""
+
+
+def pages() -> dict[str, str]:
+    """Name of each page and its text."""
+    return {"cli.md": command_line(), "settings.md": settings(), "reference.md": reference()}
+
+
+def verbs() -> Iterator[tuple[str, ...]]:
+    """Every verb as the words after `palate`; () is `palate` itself."""
+    yield ()
+    for name, command in typer.main.get_command(app).commands.items():
+        yield (name,)
+        for inner in getattr(command, "commands", ()):
+            yield name, inner
+
+
+def command_line() -> str:
+    """Each verb's help, as a terminal of 100 columns shows it."""
+    parts = [CLI_HEAD]
+    for words in verbs():
+        shown = CliRunner().invoke(
+            app, [*words, "--help"], prog_name="palate", env={"COLUMNS": WIDTH, "TERMINAL_WIDTH": WIDTH}
+        )
+        body = "\n".join(line.rstrip() for line in shown.output.strip().splitlines())
+        parts.append(f"## {' '.join(('palate', *words))}\n\n```text\n{body}\n```\n")
+    return "\n".join(parts)
+
+
+def configs() -> list[type[Config]]:
+    """Every class of settings, in the order of its module."""
+    found = {}
+    for info in pkgutil.walk_packages(palate.__path__, "palate."):
+        if info.name.endswith("__main__"):
+            continue
+        module = import_module(info.name)
+        for value in vars(module).values():
+            home = isinstance(value, type) and issubclass(value, Config) and value.__module__ == info.name
+            if home and value.model_fields:
+                found[f"{info.name}.{value.__name__}"] = value
+    return [found[name] for name in sorted(found)]
+
+
+def settings() -> str:
+    """One table per `Config`."""
+    parts = [SETTINGS_HEAD]
+    for config in configs():
+        parts.append(f"## {config.__name__}\n\n`{config.__module__}`. {first_line(config)}\n")
+        rows = ["| setting | kind | default | meaning |", "|---|---|---|---|"]
+        for name, field in config.model_fields.items():
+            default = "required" if field.is_required() else f"`{field.default!r}`"
+            meaning = (field.description or "").replace("|", "\\|")
+            rows.append(f"| `{name}` | {kind(field.annotation)} | {default} | {meaning} |")
+        parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def kind(annotation: Any) -> str:
+    """A type as a reader would write it."""
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    choices = re.fullmatch(r"typing\.Literal\[(.*)\]", text)
+    shown = choices.group(1).replace("'", "") if choices else text.replace("typing.", "")
+    return shown.replace(" | ", " or ")
+
+
+def reference() -> str:
+    """One list per package."""
+    parts = [REFERENCE_HEAD]
+    for package in PACKAGES:
+        module = import_module(package)
+        lines = [f"- `{name}`: {meaning(module, name)}" for name in module.__all__]
+        parts.append(f"## {package}\n\n{first_line(module)}\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def meaning(module: ModuleType, name: str) -> str:
+    """What a name is: the first line of its docstring, or of the text below a constant."""
+    value = getattr(module, name)
+    if isinstance(value, (type, ModuleType)) or inspect.isroutine(value):
+        return first_line(value)
+    if name == "__version__":
+        return "the version, a string."
+    written = constant_text(module, name)
+    if not written:
+        raise SystemExit(f"{module.__name__}.{name} has no docstring; write one below its assignment")
+    return written
+
+
+def constant_text(module: ModuleType, name: str) -> str:
+    """The first line of the string that follows `NAME = …` in the module or one it imports from."""
+    for home in [module, *(import_module(origin) for origin in imported_from(module, name))]:
+        body = ast.parse(inspect.getsource(home)).body
+        for statement, after in zip(body, [*body[1:], None], strict=True):
+            targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+            named = any(isinstance(target, ast.Name) and target.id == name for target in targets)
+            if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                return flat(str(after.value.value))
+    return ""
+
+
+def imported_from(module: ModuleType, name: str) -> list[str]:
+    """Modules from which `module` imports `name`."""
+    tree = ast.parse(inspect.getsource(module))
+    return [
+        node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names)
+    ]
+
+
+def first_line(value: Any) -> str:
+    """The first sentence of a docstring."""
+    text = inspect.getdoc(value)
+    if not text:
+        raise SystemExit(f"{getattr(value, '__name__', value)} has no docstring")
+    return flat(text)
+
+
+def flat(text: str) -> str:
+    """The first paragraph on one line."""
+    return " ".join(text.strip().split("\n\n")[0].split())
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        write_text(FOLDER / name, text)
