@@ -4,7 +4,8 @@
 
 1,000,000 synthetic comparisons of 20,000 people over 50,000 items, no features. The audit runs in a process of its own
 that has already read the data; seconds are those of `audit`, memory is the peak of the whole process, data included.
-Must be: at most 20 s and 3 GB on two cores.
+Must be: at most 20 s and 3 GB on two cores. On a machine with other work to do (see `load_average`) read
+`cpu_seconds`, the time of all threads, beside it.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ RESULT = Path(__file__).parent / "results" / "audit.json"
 def main() -> None:
     world = synthetic_world(20_000, 50_000, 50, rank=2, disagreement=1.5, repeats=0.04, seed=1)
     before = _peak_gb()
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     found = audit(world.dataset, rng=0).to_dict()
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     result = {
         "comparisons": found["n_comparisons"],
         "users": found["n_users"],
         "items": found["n_items"],
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(cpu, 2),
         "peak_gb": round(_peak_gb(), 2),
         "peak_gb_before": round(before, 2),
         "limit_seconds": 20,

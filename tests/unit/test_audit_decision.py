@@ -139,6 +139,11 @@ def test_hopelessly_many_items_say_so():
     assert found.need is None and "ask about fewer items" in found.reason
 
 
+def test_rows_that_exist_are_looked_at_before_anybody_is_asked():
+    found = verdict(None, Design(LOGITS, np.full(30, 5.0), 300, unseen=4000))
+    assert "look at the other 4,000 rows" in found.reason and "ask about" not in found.reason
+
+
 def test_to_dict_has_the_curve():
     found = verdict(None, small()).to_dict()
     assert set(found["power_curve"][0]) == {"users", "answers", "expected_gain", "power"}

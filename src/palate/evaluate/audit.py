@@ -186,7 +186,8 @@ def _decide(rows: Comparisons, probed: Comparisons, held: HeldOut, room: dict[st
     used = len(np.unique(np.concatenate([probed.left, probed.right])))
     loadings = min(used, 32) if probed.items.dim else used
     tau2 = None if room["taste_sd"] is None else room["taste_sd"] ** 2
-    design = Design(held.shared_logit[:5000], rows.counts()[rows.counts() > 0], loadings, tau2 or None)
+    answers = probed.counts()
+    design = Design(held.shared_logit[:5000], answers[answers > 0], loadings, tau2 or None, len(rows) - len(probed))
     # an upper bound from a handful of people bounds nothing
     sure = room["upper"] is not None and room["best_non_personal"]["claim"]
     most = room["upper"]["high"] if sure else None

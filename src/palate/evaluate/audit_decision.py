@@ -50,12 +50,14 @@ class Design:
         answers: (n_users,) answers per person that can be learned from.
         loadings: P, unknowns per column of taste.
         tau2: variance of taste found by the probe, or None where none was found.
+        unseen: rows that exist but were not looked at, to save time.
     """
 
     shared_logit: np.ndarray
     answers: np.ndarray
     loadings: int
     tau2: float | None = None
+    unseen: int = 0
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,8 @@ def decide(
     need = None
     if verdict == "collect":
         need = _needed(curve)
-        reason += _asks(need)
+        unseen = f"; first let the audit look at the other {design.unseen:,} rows (max_probe_rows)"
+        reason += unseen if design.unseen else _asks(need)
     return Decision(verdict, reason, gain, need, hand["power"], curve, assumes)
 
 
