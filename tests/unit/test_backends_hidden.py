@@ -109,6 +109,17 @@ def test_layers_that_are_not_there_and_nan_are_refused(folder):
         HiddenStates(model, layer=1).pool(texts(1, np.random.default_rng(0)))
 
 
+def test_a_batch_that_does_not_fit_says_what_to_lower(folder, monkeypatch):
+    states = HiddenStates(huggingface.load_backbone(folder[0]), layer=1)
+
+    def full(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(states, "batch", full)
+    with pytest.raises(InputError, match="lower batch_tokens=640, or max_length"):
+        states.pool(texts(5, np.random.default_rng(0)), batch_tokens=640)
+
+
 @given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 1000))
 def test_batches_cover_all_texts_once_sorted_and_within_budget(lengths, budget):
     batches = length_sorted_batches(lengths, budget)

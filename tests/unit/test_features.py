@@ -99,6 +99,8 @@ def test_defaults_are_the_middle_of_a_causal_model_and_the_unit_vector_of_an_enc
     (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
     (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 77}')
     assert (make(path).pooling, make(path).max_length) == ("first", 77)
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
+    assert make(path).pooling == "last"
 
 
 def test_a_causal_vector_is_the_mean_over_the_responses_tokens(llama):
@@ -129,6 +131,8 @@ def test_the_prompt_matters_where_it_is_read_and_nowhere_else(llama, bert):
 def test_settings_that_cannot_be_met(llama, bert):
     with pytest.raises(ConfigError, match="layer=9: .* has layers 1 to 4"):
         make(llama, layer=9).embed(SHORT)
+    with pytest.raises(ConfigError, match="max_length=9999: .* at most 512 tokens"):
+        make(llama, max_length=9999).embed(SHORT)
     with pytest.raises(ConfigError, match="unknown setting 'layers'"):
         make(llama, layers=2)
     with pytest.raises(ConfigError, match="has no chat template"):

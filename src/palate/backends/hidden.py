@@ -40,7 +40,8 @@ class HiddenStates:
         span: Literal["response", "all"] = "response",
         pad_id: int = 0,
     ) -> None:
-        depth = model.config.num_hidden_layers
+        self._width = model.config.get_text_config().hidden_size
+        depth = model.config.get_text_config().num_hidden_layers
         if not 1 <= layer <= depth:
             raise ConfigError(f"layer={layer}: this model has layers 1 to {depth}")
         self._model = model
@@ -115,14 +116,20 @@ class HiddenStates:
             (n, hidden) float32.
 
         Raises:
-            InputError: a vector came out with NaN or infinite values.
+            InputError: a vector came out with NaN or infinite values, or a batch does not fit into the device's memory.
         """
         if batch_tokens is None:
             batch_tokens = 1024 if self._model.device.type == "cpu" else 32768
-        pooled = np.zeros((len(texts), self._model.config.hidden_size), np.float32)
+        pooled = np.zeros((len(texts), self._width), np.float32)
         done = 0
         for rows in length_sorted_batches([len(text) for text in texts], batch_tokens):
-            pooled[rows] = self.batch([texts[row] for row in rows])
+            try:
+                pooled[rows] = self.batch([texts[row] for row in rows])
+            except torch.OutOfMemoryError:
+                raise InputError(
+                    f"the device has no memory for {len(rows)} texts of {len(texts[rows[0]])} tokens at once; "
+                    f"lower batch_tokens={batch_tokens}, or max_length"
+                ) from None
             done += len(rows)
             progress(done, len(texts), what)
         if not np.isfinite(pooled).all():

@@ -117,20 +117,20 @@ class LanguageModelFeatures(Featurizer):
         from palate.backends.huggingface import model_file
 
         settings: dict[str, Any] = {}
-        for file in ("1_Pooling/config.json", "sentence_bert_config.json"):
+        for file in ("tokenizer_config.json", "1_Pooling/config.json", "sentence_bert_config.json"):
             path = model_file(self.config.model, file)
             settings |= {} if path is None else json.loads(path.read_text(encoding="utf-8"))
         return settings
 
-    def _number(self, *names: str) -> int:
+    def _number(self, *names: str, default: int | None = None) -> int:
         """An entry of config.json under any of the names that model families give it."""
         about = self._about.get("text_config") or self._about
         for name in names:
             if isinstance(about.get(name), int):
                 return about[name]
-        raise ConfigError(
-            f"{self.config.model}: its config.json has none of {', '.join(names)}; this model is not supported"
-        )
+        if default is None:
+            raise ConfigError(f"{self.config.model}: its config.json has none of {', '.join(names)}; use another model")
+        return default
 
     @cached_property
     def layer(self) -> int:
@@ -149,18 +149,21 @@ class LanguageModelFeatures(Featurizer):
         """mean, last or first."""
         if self.config.pooling != "auto":
             return self.config.pooling
-        if self._sentence.get("pooling_mode_cls_token"):
+        # Up to version 5 a flag for each mode, since then its name.
+        said = self._sentence.get("pooling_mode")
+        if said == "cls" or self._sentence.get("pooling_mode_cls_token"):
             return "first"
-        return "last" if self._sentence.get("pooling_mode_lasttoken") else "mean"
+        return "last" if said == "lasttoken" or self._sentence.get("pooling_mode_lasttoken") else "mean"
 
     @cached_property
     def max_length(self) -> int:
         """Most tokens read."""
-        if self.config.max_length is not None:
-            return self.config.max_length
-        if self._causal:
-            return 512
-        return int(self._sentence.get("max_seq_length") or min(512, self._about.get("max_position_embeddings", 512)))
+        limit = self._number("max_position_embeddings", "n_positions", default=1 << 30)
+        asked = self.config.max_length
+        if asked is not None and asked > limit:
+            raise ConfigError(f"max_length={asked}: {self.config.model} reads at most {limit} tokens")
+        own = self._sentence.get("max_seq_length") or self._sentence.get("model_max_length") or limit
+        return asked or int(min(512, own, limit))
 
     @cached_property
     def uses_prompt(self) -> bool:
