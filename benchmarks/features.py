@@ -84,7 +84,10 @@ def main() -> None:
                 start = time.perf_counter()
                 featurizer.embed(items[at : at + BLOCK])
                 seconds[name].append(time.perf_counter() - start)
-            print(f"{at + BLOCK:4} texts: " + "  ".join(f"{name} {times[-1]:.1f} s" for name, times in seconds.items()))
+            print(
+                f"{at + BLOCK:4} texts: " + "  ".join(f"{name} {times[-1]:.1f} s" for name, times in seconds.items()),
+                flush=True,
+            )
     write_json(RESULT, summary(seconds, items, plain, apart, arguments.repeats))
     print(RESULT.read_text())
 
