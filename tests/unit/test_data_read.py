@@ -429,6 +429,28 @@ def test_files_that_cannot_be_read(tmp_path, name, content, message):
     assert message in str(caught.value)
 
 
+def test_a_damaged_parquet_file_never_brings_the_process_down(tmp_path):
+    """Polars' own reader aborts on some of these."""
+    path = tmp_path / "a.parquet"
+    pl.DataFrame(ROWS * 5, strict=False).write_parquet(path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] ^= rng.integers(1, 256)
+        path.write_bytes(damaged)
+        try:
+            read(path, on_error="skip")
+        except DataError as error:
+            assert len(str(error).splitlines()) == 1
+            refused += 1
+    assert refused > 20
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="no readable Parquet file"):
+        read(path)
+
+
 def test_a_folder_is_no_file(tmp_path):
     folder = tmp_path / "a.csv"
     folder.mkdir()

@@ -105,5 +105,7 @@ def _need(table: RawTable, there: Mapping[str, str], names: tuple[str, ...]) -> 
 
 
 def _listed(table: RawTable) -> str:
-    names = list(table.columns)
-    return f"it has: {', '.join(names[:20])}{', …' if len(names) > 20 else ''}"
+    """The columns for a message of one line, whatever their names hold."""
+    names = [name if name.isprintable() else ascii(name) for name in table.columns]
+    short = [name if len(name) <= 40 else name[:37] + "..." for name in names[:20]]
+    return f"it has: {', '.join(short)}{', …' if len(names) > 20 else ''}"

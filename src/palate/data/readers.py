@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from palate.data.values import RawColumn
 from palate.errors import DataError
@@ -161,11 +163,25 @@ def _open_file(path: Path, max_line_bytes: int) -> RawTable:
 
 
 def _read_parquet(path: Path, max_line_bytes: int) -> RawTable:
+    """Through Arrow and with its full validation: a damaged file may bring Polars' own reader down with the process."""
     try:
-        return _from_frame(pl.read_parquet(path), str(path))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        first_line = str(error).splitlines()[0]
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names  # fails here, in Python, where a name is broken UTF-8
+            parts = [file.schema_arrow.empty_table()] if file.num_row_groups == 0 else []
+            parts = parts or map(file.read_row_group, range(file.num_row_groups))
+            frames = []
+            for part in parts:
+                part.validate(full=True)
+                # The schema's notes to pandas and others are of no use here, and are not validated.
+                frames.append(pl.from_arrow(part.replace_schema_metadata(None), rechunk=False))
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        first_line = (str(error).splitlines() or ["damaged"])[0][:120]
         raise DataError(f"{path}: no readable Parquet file ({first_line}); write it again") from None
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: two columns have the same name; give each its own")
+    return _from_frame(pl.concat(frames, rechunk=False), str(path))
 
 
 def _read_jsonl(path: Path, max_line_bytes: int) -> RawTable:

@@ -14,6 +14,7 @@ import polars as pl
 
 from palate.data.dataset import PreferenceDataset
 from palate.data.formats import read
+from palate.data.readers import open_table
 from palate.errors import ConfigError, DataError
 
 __all__ = ["SOURCES", "Source", "Votes", "available", "get_source", "load", "load_votes", "locate"]
@@ -180,13 +181,13 @@ def load_votes(name: str = "polis_bowling_green_votes") -> Votes:
     source = get_source(name)
     if source.kind != "votes":
         raise ConfigError(f"{name} holds {source.kind}, not votes; use palate.data.load({name!r})")
-    frame = pl.read_parquet(locate(name))
-    missing = {"user", "statement", "vote"} - set(frame.columns)
+    columns = open_table(locate(name)).columns
+    missing = {"user", "statement", "vote"} - columns.keys()
     if missing:
         raise DataError(f"{name}: {source.file} has no column {', '.join(sorted(missing))}; get it again")
-    users, user = _numbered(frame.get_column("user"))
-    statements, statement = _numbered(frame.get_column("statement"))
-    return Votes(users, statements, user, statement, frame.get_column("vote").cast(pl.Int8).to_numpy(), source)
+    users, user = _numbered(columns["user"])
+    statements, statement = _numbered(columns["statement"])
+    return Votes(users, statements, user, statement, columns["vote"].cast(pl.Int8).to_numpy(), source)
 
 
 def _numbered(column: pl.Series) -> tuple[tuple[str, ...], np.ndarray]:

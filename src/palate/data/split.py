@@ -19,6 +19,7 @@ __all__ = ["CELLS", "PROTOCOLS", "Split", "split"]
 Protocol = Literal["new-items", "known-items", "temporal"]
 
 PROTOCOLS: tuple[Protocol, ...] = ("new-items", "known-items", "temporal")
+"""What is held out: whole prompts or items, rows among known items, or each person's later rows."""
 
 CELLS = (
     "train",
