@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--method", default="hierarchical")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=Path, help="results/room.json, or room-METHOD.json for another method")
     arguments = parser.parse_args()
     outcomes = []
     for name in WORLDS:
@@ -166,7 +166,8 @@ def main() -> None:
         "needed": {"spearman": 0.8, "decision_right": 0.9},
         "worlds": [vars(found) | {"settings": WORLDS[found.world]} for found in outcomes],
     }
-    write_json(arguments.out, result)
+    named = RESULT if arguments.method == "hierarchical" else RESULT.with_stem(f"room-{arguments.method}")
+    write_json(arguments.out or named, result)
     print(f"Spearman {result['spearman']:.3f}, decision right {result['decision_right']:.0%}")
 
 
