@@ -159,7 +159,7 @@ def reference() -> str:
 def meaning(module: ModuleType, name: str) -> str:
     """What a name is: the first line of its docstring, or of the text below a constant."""
     value = getattr(module, name)
-    if isinstance(value, (type, ModuleType)) or inspect.isroutine(value):
+    if (isinstance(value, type) or inspect.isroutine(value)) and inspect.getdoc(value):
         return first_line(value)
     if name == "__version__":
         return "the version, a string."

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from palate.evaluate.results import Results
     from palate.types import Items
 
-__all__ = ["SIMULATED", "audit", "bench", "fit", "known_data", "load_model", "read", "report", "write_audit"]
+__all__ = ["SIMULATED", "audit", "bench", "fit", "known_data", "load_model", "read", "write_audit", "write_report"]
 
 SIMULATED = "corpus"
 """The name under which the shipped replies and their simulated people are read."""
@@ -192,7 +192,7 @@ def bench(
         settings: of `palate.evaluate.benchmark.benchmark` (`tune=`, `final=`, `folds=`, `ks=`, `workers=`, …).
 
     Returns:
-        Results: `.rows`, `.to_frame()`, and `palate.report(results, "report.html")`.
+        Results: `.rows`, `.to_frame()`, and `palate.write_report(results, "report.html")`.
     """
     from palate.evaluate.benchmark import benchmark
     from palate.evaluate.results import Results
@@ -231,7 +231,7 @@ def _by_name(data: Any) -> dict[str, PreferenceDataset]:
     return {dataset.name: dataset}
 
 
-def report(
+def write_report(
     results: Results | str | os.PathLike[str], path: str | os.PathLike[str], *, title: str | None = None
 ) -> Path:
     """Write the report of a benchmark as one self-contained HTML file.
@@ -242,7 +242,7 @@ def report(
         title: of the page.
     """
     from palate.evaluate.results import Results
-    from palate.report import write_report
+    from palate.report import write_report as write
 
     found = results if isinstance(results, Results) else Results.load(results)
-    return write_report(found, path, title=title)
+    return write(found, path, title=title)

@@ -10,6 +10,7 @@ import numpy as np
 __all__ = ["RNGLike", "derive", "hash_fraction", "normalise", "torch_generator"]
 
 RNGLike: TypeAlias = "int | np.random.Generator | np.random.SeedSequence | np.random.BitGenerator | None"
+"""Whatever may be passed as `rng=`."""
 
 
 def normalise(rng: RNGLike) -> np.random.Generator:

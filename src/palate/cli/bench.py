@@ -69,7 +69,7 @@ def bench(
             notify=lambda line: say(f"note: {line}"),
         )
         if out is not None:
-            page = api.report(results, out / "report.html")
+            page = api.write_report(results, out / "report.html")
             say(f"report: {page}")
     if as_json:
         emit(list(results.rows))

@@ -70,7 +70,7 @@ def demo(
             progress=progress,
         )
         people = _new_people(simulation, out / "model", progress)
-        page = api.report(results, out / "report.html", title="Palate demo")
+        page = api.write_report(results, out / "report.html", title="Palate demo")
     for name in data:
         tell("", *_found(name, protocols[name], results))
     tell("", *people, "", f"report: {page}", f"took {time.monotonic() - started:.0f} s")
