@@ -33,7 +33,7 @@ def list_data(as_json: AsJson = False) -> None:
     else:
         for entry in known:
             show(
-                f"{entry["name"]:<28}{'here' if entry['here'] else 'not here':<10}{entry['what']} ({entry['licence']})"
+                f"{entry['name']:<28}{'here' if entry['here'] else 'not here':<10}{entry['what']} ({entry['licence']})"
             )
 
 
