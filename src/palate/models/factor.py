@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from pydantic import Field, model_validator
+from scipy.special import expit
 
 from palate.config import Config
 from palate.errors import ConfigError
@@ -60,7 +61,7 @@ class FactorConfig(TrainingConfig):
     rank: int = Field(8, ge=1, description="Dimensions of the space of tastes.")
     l2: float = Field(1.0, ge=0, description="Prior precision of a person's vector, in training and for new people.")
     item_l2: float = Field(
-        4.0, ge=0, description="Prior precision of the feature map and of item embeddings; without it l2 has no scale."
+        16.0, ge=0, description="Prior precision of the feature map and of item embeddings; without it l2 has no scale."
     )
     identity: bool = Field(
         False, description="Give each known item an embedding besides its features; always so without features."
@@ -149,11 +150,10 @@ class Factor(LinearMethod):
         learn = self._minimise if config.optimizer == "lbfgs" else self._train
         factors = learn(comparisons.take(keep), offset[keep], rng, progress)
         self.weight_, self.embeddings_ = factors.weight, factors.embeddings
-        self.prior_precision_ = max(config.l2, _FLAT) * np.eye(config.rank)
-        self.prior_mean_ = np.zeros(config.rank)
         seen = np.bincount(comparisons.user, comparisons.weight, comparisons.n_users) > 0
-        if config.new_user_mean == "average":
-            self.prior_mean_ = factors.people[seen].mean(0)
+        average = config.new_user_mean == "average"
+        self.prior_mean_ = factors.people[seen].mean(0) if average else np.zeros(config.rank)
+        self.prior_precision_ = max(config.l2, _FLAT) * np.eye(config.rank)
         self._set_states(comparisons, offset)
         if not config.refit:
             self._keep_table(comparisons, offset, factors.people, seen)
@@ -207,9 +207,9 @@ class Factor(LinearMethod):
     def _keep_table(self, comparisons: Comparisons, offset: np.ndarray, people: np.ndarray, seen: np.ndarray) -> None:
         """States at the trained table's rows, with the inverse Hessian there; who has no row keeps the prior."""
         v = self._differences(comparisons)
-        # A prior centred so that the table is where its gradient vanishes would change nothing but the mode: the
-        # Hessian at a point needs no solver, only its labels replaced by the model's own probabilities.
-        own = 1.0 / (1.0 + np.exp(-(offset + np.einsum("mr,mr->m", v, people[comparisons.user]))))
+        # With the model's own probabilities as labels and the table as prior mean the gradient is zero at the table:
+        # the solver stays where it starts and returns the inverse Hessian there.
+        own = expit(offset + np.einsum("mr,mr->m", v, people[comparisons.user]))
         mean = np.where(seen[:, None], people, self.prior_mean_)
         _, covariance = adapt_users(
             v,
