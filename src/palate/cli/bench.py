@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.console import AsJson, emit, progress_bar, say, show, verb
+from palate.cli.console import AsJson, emit, progress_bar, say, show, terminal_width, verb
 from palate.cli.options import BaseReward, Features, File, SkipBad, UserColumn, open_data, parse_protocol
 from palate.cli.tables import tables
 from palate.errors import InputError
@@ -74,7 +74,7 @@ def bench(
     if as_json:
         emit(list(results.rows))
     else:
-        show(*tables(results))
+        show(*tables(results, width=terminal_width()))
 
 
 def split_methods(text: str) -> list[str]:

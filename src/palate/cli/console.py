@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -27,6 +28,7 @@ __all__ = [
     "progress_bar",
     "say",
     "show",
+    "terminal_width",
     "verb",
 ]
 
@@ -100,13 +102,16 @@ def emit(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
 
 
-def show(*renderables: str | Table, width: int | None = None) -> None:
+def terminal_width() -> int:
+    """Columns of the terminal, or `$COLUMNS`; 140 where there is none."""
+    return shutil.get_terminal_size((140, 40)).columns
+
+
+def show(*renderables: str | Table) -> None:
     """Words and tables for people, on standard output; plain where it is not a terminal."""
     from rich.console import Console
 
-    if width is None and not sys.stdout.isatty():
-        width = int(os.environ.get("COLUMNS", "140"))
-    console = Console(width=width, highlight=False)
+    console = Console(width=terminal_width(), highlight=False)
     for renderable in renderables:
         console.print(renderable, markup=False, soft_wrap=isinstance(renderable, str))
 

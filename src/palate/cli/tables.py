@@ -1,4 +1,4 @@
-"""Results as tables for a terminal: one per data set and protocol, a line per method, a column per number of answers."""
+"""Results as tables for a terminal: one per data set and protocol, a line per number of answers, a column per method."""
 
 from __future__ import annotations
 
@@ -14,40 +14,48 @@ __all__ = ["gain_words", "tables"]
 
 MINUS = "−"
 
+_LABEL, _CELL = 28, 25
+"""Widths, in characters, of the first two columns, and of a gain with its interval on one line."""
 
-def tables(results: Results, *, metric: str = "accuracy_gain", base: str = "pooled") -> Iterator[Table | str]:
-    """The accuracy of the base, each method's gain over it in percentage points, and what was left out."""
-    places = dict.fromkeys((row["data"], row["protocol"]) for row in results.rows)
-    for data, protocol in places:
-        rows = results.select(data=data, protocol=protocol)
-        yield _table(data, protocol, rows, metric, base)
+
+def tables(results: Results, *, base: str = "pooled", width: int = 140) -> Iterator[Table | str]:
+    """The accuracy of the base, each method's gain over it in percentage points, and what was left out.
+
+    Args:
+        results: of a benchmark.
+        base: what gains are over.
+        width: of the terminal; where it is too narrow, intervals go below their number.
+    """
+    if results.rows:
+        yield f"accuracy of {base} in percent, and points gained over it with 95 % intervals"
+    for data, protocol in dict.fromkeys((row["data"], row["protocol"]) for row in results.rows):
+        yield _table(data, protocol, results.select(data=data, protocol=protocol), base, width)
     for entry in results.skipped:
         yield f"left out: {entry['method']} on {entry['data']} ({entry['protocol']}): {entry['reason']}"
 
 
-def _table(data: str, protocol: str, rows: Sequence[dict[str, Any]], metric: str, base: str) -> Table:
+def _table(data: str, protocol: str, rows: Sequence[dict[str, Any]], base: str, width: int) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     found = {(row["method"], row["k"], row["metric"]): row for row in rows}
-    ks = list(dict.fromkeys(row["k"] for row in rows if row["metric"] == "accuracy"))
+    others = [name for name in dict.fromkeys(row["method"] for row in rows) if name != base]
+    between = " " if _LABEL + _CELL * len(others) <= width else "\n"
     people = {row["n_users"] for row in rows if row["metric"] == "accuracy" and row["k"] != "seen"}
     who = f", {max(people)} new people" if people else ""
     table = Table(
-        title=f"{data}, {protocol}{who}: accuracy of {base}, and gains over it in points [95 % interval]",
+        title=f"{data}, {protocol}{who}",
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
-    table.add_column("method")
-    for k in ks:
-        table.add_column("seen" if k == "seen" else f"k = {k}", justify="right", no_wrap=True)
-    names = list(dict.fromkeys(row["method"] for row in rows))
-    for name in sorted(names, key=lambda name: name != base):
-        cells = [_accuracy(found.get((name, k, "accuracy"))) for k in ks]
-        if name != base:
-            cells = [_gain(found.get((name, k, metric))) for k in ks]
-        table.add_row(name, *cells)
+    table.add_column("people")
+    for name in [base, *others]:
+        table.add_column(name, justify="right", overflow="fold")
+    for k in dict.fromkeys(row["k"] for row in rows if row["metric"] == "accuracy"):
+        gains = [gain_words(found.get((name, k, "accuracy_gain")), between) for name in others]
+        label = "known" if k == "seen" else f"new, {k} answer{'' if k == 1 else 's'}"
+        table.add_row(label, _accuracy(found.get((base, k, "accuracy"))), *gains)
     return table
 
 
@@ -55,21 +63,13 @@ def _accuracy(row: dict[str, Any] | None) -> str:
     return "" if row is None or row["value"] is None else f"{100 * row['value']:.1f}"
 
 
-def _gain(row: dict[str, Any] | None) -> str:
-    if row is None or row["value"] is None:
-        return ""
-    if row["low"] is None:
-        return _signed(row["value"])
-    return f"{_signed(row['value'])}\n[{_signed(row['low'])} {_signed(row['high'])}]"
-
-
 def _signed(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", MINUS)
 
 
-def gain_words(row: dict[str, Any] | None) -> str:
-    """A gain in points on one line: `+4.9 [+2.7, +7.5]`."""
+def gain_words(row: dict[str, Any] | None, between: str = " ") -> str:
+    """A gain in points with its interval: `+4.9 [+2.7, +7.5]`; `between` may be a line break."""
     if row is None or row["value"] is None:
         return "none"
-    span = "" if row["low"] is None else f" [{_signed(row['low'])}, {_signed(row['high'])}]"
+    span = "" if row["low"] is None else f"{between}[{_signed(row['low'])}, {_signed(row['high'])}]"
     return f"{_signed(row['value'])}{span}"

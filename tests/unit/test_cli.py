@@ -1,0 +1,420 @@
+"""The command line as a user meets it: output, exit codes, one-line errors, JSON alone on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner, Result
+
+from palate.cli import console
+from palate.cli.app import app
+from palate.cli.bench import split_methods, split_protocols
+from palate.cli.options import parse_settings, read_lines
+from palate.cli.tables import gain_words, tables
+from palate.errors import DataError, InputError, StorageError
+from palate.simulate import corpus_people
+
+runner = CliRunner()
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 40 people × 25 choices over the shipped replies."""
+    path = tmp_path_factory.mktemp("cli") / "choices.jsonl"
+    corpus_people(n_users=40, comparisons=25, seed=1).dataset.to_frame().write_ndjson(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli-model") / "model"
+    done = palate(
+        "fit", people, "-o", folder, "--features", "style", "--method", "individual", "--set", "l2=1", "--json"
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["n_comparisons"] == 1000
+    return folder
+
+
+def palate(*words: object, **options: object) -> Result:
+    return runner.invoke(app, [str(word) for word in words], prog_name="palate", **options)
+
+
+# -- one line, the right code ------------------------------------------------------------------------------------
+
+
+def test_version_is_the_packages() -> None:
+    from importlib.metadata import version
+
+    import palate as package
+
+    assert palate("--version").stdout.strip() == f"palate {package.__version__}"
+    assert version("palate") == package.__version__
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["audit", "nowhere.csv"], "nowhere.csv"),
+        (["audit", "nothing"], "neither a file nor a known data set; there are: corpus, convarg"),
+        (["bench", "FILE", "--protocol", "weekly"], "--protocol 'weekly' is unknown; there are: new-items"),
+        (["bench", "FILE", "--methods", "magic", "--features", "none"], "unknown method 'magic'"),
+        (["bench", "FILE", "--methods", ","], "names no method"),
+        (["fit", "FILE", "-o", "OUT", "--features", "minlm"], "did you mean 'minilm'"),
+        (["fit", "FILE", "-o", "OUT", "--features", "style", "--set", "rank"], "--set rank: not NAME=VALUE"),
+        (["fit", "FILE", "-o", "OUT", "--features", "style", "--set", "rnk=3"], "unknown setting 'rnk'"),
+        (["fit", "FILE", "-o", "OUT", "--features", "style", "--base-reward", "rm"], "no column rm_left or rm_right"),
+        (["audit", "FILE", "--min-raters", "1"], "min_raters=1"),
+        (["audit", "FILE", "-o", "found.txt"], "written as .json or .html"),
+        (["data", "convert", "FILE", "-o", "x.xlsx"], "cannot write '.xlsx'"),
+        (["data", "get", "nothing"], "neither a file nor a known data set"),
+        (["models", "get", "huge"], "unknown bundled model 'huge'"),
+        (["adapt", "OUT", "FILE", "-o", "OUT"], "no Palate model here"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words: list[str], says: str, people: Path, tmp_path: Path) -> None:
+    given = [str(people) if word == "FILE" else str(tmp_path / "out") if word == "OUT" else word for word in words]
+    done = palate(*given)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert len(errors) == 1
+    assert errors[0].startswith("error: ")
+    assert says in errors[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_bad_rows_are_listed_with_their_lines(tmp_path: Path) -> None:
+    rows = [{"user": "a", "prompt": "p", "left": "x", "right": "y", "label": "perhaps"}] * 30
+    rows[3] = {"user": "", "prompt": "p", "left": "x", "right": "y", "label": 1}
+    path = tmp_path / "bad.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    done = palate("audit", path)
+    assert done.exit_code == 2
+    listed = [line for line in done.stderr.splitlines() if line.startswith("  ")]
+    assert len(listed) == console.SHOWN_PROBLEMS + 1
+    assert "line 4" in listed[3]
+    assert listed[-1] == "  … and 10 more"
+
+
+def test_unexpected_errors_are_one_line_and_say_how_to_see_more(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a\nbug")
+
+    monkeypatch.setattr("palate.api.audit", broken)
+    done = palate("audit", people)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == "error: ZeroDivisionError: a bug (set PALATE_DEBUG=1 to see where)"
+    monkeypatch.setenv("PALATE_DEBUG", "1")
+    assert "Traceback" in palate("audit", people).stderr
+
+
+def test_what_is_not_the_users_fault_exits_with_1(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise StorageError("x: the disk is full; free some space and run again")
+
+    monkeypatch.setattr("palate.api.audit", full)
+    done = palate("audit", people)
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (
+        1,
+        "error: x: the disk is full; free some space and run again",
+    )
+
+
+def test_interrupted_work_says_that_it_resumes(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("palate.api.audit", stopped)
+    done = palate("audit", people)
+    assert done.exit_code == console.INTERRUPTED
+    assert done.stderr.splitlines()[-1] == "interrupted; run the same command again to resume"
+
+
+# -- the verbs ---------------------------------------------------------------------------------------------------
+
+
+def test_audit_has_the_promised_keys_and_only_json_on_stdout(people: Path, tmp_path: Path) -> None:
+    done = palate("audit", people, "--json", "-o", tmp_path / "found.json")
+    found = json.loads(done.stdout)
+    promised = (
+        "n_comparisons n_users n_items divergence high_divergence minority_share mv_acc consistency room decision"
+    )
+    assert set(promised.split()) <= set(found)
+    assert (found["n_comparisons"], found["n_users"]) == (1000, 40)
+    assert json.loads((tmp_path / "found.json").read_text()) == found
+
+
+def test_audit_for_people_says_the_verdict_and_writes_a_page(people: Path, tmp_path: Path) -> None:
+    done = palate("audit", people, "-o", tmp_path / "found.html")
+    assert done.exit_code == 0
+    assert re.search(r"verdict +(PERSONALIZE|DON'T|COLLECT)", done.stdout)
+    assert (tmp_path / "found.html").read_text().lstrip().lower().startswith("<!doctype html>")
+
+
+def test_bench_prints_rows_with_the_promised_keys_and_resumes(people: Path, tmp_path: Path) -> None:
+    words = ["bench", people, "--methods", "pooled,individual", "--features", "style", "--seeds", 1, "--no-tune"]
+    done = palate(*words, "--protocol", "known-items", "-o", tmp_path, "--json")
+    assert done.exit_code == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert {"data", "method", "protocol", "k", "metric", "value", "low", "high", "n_users", "seconds"} <= set(rows[0])
+    assert {row["method"] for row in rows} == {"pooled", "individual", "sklearn"}
+    assert {"seen", 0, 5} <= {row["k"] for row in rows}
+    assert (tmp_path / "report.html").exists()
+    cells = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    again = palate(*words, "--protocol", "known-items", "-o", tmp_path, "--json")
+    assert json.loads(again.stdout) == rows
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()} == cells
+
+
+@pytest.mark.parametrize("width", [60, 160])
+def test_bench_for_people_is_a_table_of_gains(people: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    done = palate("bench", people, "--methods", "pooled", "--features", "style", "--seeds", 1, "--no-tune")
+    assert done.exit_code == 0
+    assert "points gained over it" in done.stdout
+    assert re.search(r"^ *known +\d\d\.\d +[+−]\d", done.stdout, re.MULTILINE)
+    assert "…" not in done.stdout
+    assert all(len(line) <= width for line in done.stdout.splitlines())
+
+
+def test_fit_adapt_and_score_are_one_story(model: Path, people: Path, tmp_path: Path) -> None:
+    rows = pl.read_ndjson(people)
+    user = rows["user"][0]
+    answers, state, replies = tmp_path / "answers.csv", tmp_path / "me.state", tmp_path / "replies.json"
+    rows.filter(rows["user"] == user).drop("user").write_csv(answers)
+    replies.write_text(json.dumps(["Short.", "A much longer reply, with many words in it, please and thank you!"]))
+
+    done = palate("adapt", model, answers, "-o", state, "--json")
+    assert json.loads(done.stdout) == {"state": str(state), "model": str(model), "n_answers": 25}
+
+    def scores(*who: object) -> list[dict]:
+        found = palate("score", model, *who, "--prompt", "Hello?", "--replies", replies, "--json")
+        assert found.exit_code == 0, found.stderr
+        return json.loads(found.stdout)
+
+    mine, known, nobody = scores("--state", state), scores("--user", user), scores()
+    assert [row["rank"] for row in mine] == [1, 2]
+    assert mine[0]["score"] >= mine[1]["score"]
+    by_index = [{row["index"]: row["score"] for row in found} for found in (mine, known, nobody)]
+    # The same answers make the same person, whether they were in training or not; nobody in particular is indifferent.
+    assert by_index[0] == pytest.approx(by_index[1], abs=1e-6)
+    assert by_index[2][0] == pytest.approx(by_index[2][1])
+    assert by_index[0] != pytest.approx(by_index[2])
+
+
+def test_score_refuses_what_it_cannot_mean(model: Path, tmp_path: Path) -> None:
+    replies = tmp_path / "replies.txt"
+    replies.write_text("one\ntwo\n")
+    words = ["score", model, "--prompt", "p", "--replies", replies]
+    assert "say who it is in one way" in palate(*words, "--user", "a", "--state", replies).stderr
+    assert "unknown user 'nobody'" in palate(*words, "--user", "nobody").stderr
+    assert "not the state of a person" in palate(*words, "--state", replies).stderr
+
+
+def test_data_convert_and_read_again_is_the_same_data(people: Path, tmp_path: Path) -> None:
+    done = palate("data", "convert", people, "-o", tmp_path / "choices.parquet", "--json")
+    first = json.loads(done.stdout)
+    second = json.loads(
+        palate("data", "convert", tmp_path / "choices.parquet", "-o", tmp_path / "b.csv", "--json").stdout
+    )
+    assert first["fingerprint"] == second["fingerprint"]
+    assert first["rows_written"] == 1000
+
+
+def test_data_split_proves_that_nothing_leaks(people: Path, tmp_path: Path) -> None:
+    done = palate("data", "split", people, "--protocol", "known-items", "-o", tmp_path / "cells", "--json")
+    found = json.loads(done.stdout)
+    assert set(found["proof"].values()) == {0}
+    assert found["cells"]["train"] == pl.read_parquet(tmp_path / "cells" / "train.parquet").height
+
+
+def test_lists_are_complete() -> None:
+    data = json.loads(palate("data", "list", "--json").stdout)
+    assert {"corpus", "convarg", "polis_bowling_green"} <= {entry["name"] for entry in data}
+    assert next(entry["here"] for entry in data if entry["name"] == "corpus")
+    models = json.loads(palate("models", "list", "--json").stdout)
+    assert {entry["name"] for entry in models} == {"smollm2", "minilm"}
+
+
+def test_doctor_fails_when_something_needed_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALATE_DATA", "/nonexistent/folder")
+    done = palate("doctor", "--json")
+    assert done.exit_code == 1
+    found = {entry["what"]: entry for entry in json.loads(done.stdout)}
+    assert found["$PALATE_DATA"]["state"] == "missing"
+    assert "unset it or name one" in found["$PALATE_DATA"]["detail"]
+    assert found["Python"]["state"] == "ok"
+
+
+def test_doctor_says_how_to_get_a_missing_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from palate.backends import bundled
+
+    def gone(name: str) -> bundled.Status:
+        return bundled.Status(name, name, False, None, 0.0, f"not there; run: palate models get {name}")
+
+    monkeypatch.setattr(bundled, "status", gone)
+    done = palate("doctor")
+    assert done.exit_code == 1
+    assert re.search(r"missing +model smollm2 +not there; run: palate models get smollm2", done.stdout)
+
+
+# -- the parts ---------------------------------------------------------------------------------------------------
+
+
+def test_settings_are_json_where_they_can_be() -> None:
+    assert parse_settings(["rank=8", "prior=zero", "l2=0.5", "identity=true", "steps=null"]) == {
+        "rank": 8,
+        "prior": "zero",
+        "l2": 0.5,
+        "identity": True,
+        "steps": None,
+    }
+    with pytest.raises(InputError, match="not NAME=VALUE"):
+        parse_settings(["=3"])
+
+
+def test_methods_with_settings_are_told_apart_by_semicolons() -> None:
+    assert split_methods("pooled, factor") == ["pooled", "factor"]
+    assert split_methods("pooled;factor:rank=4,l2=1") == ["pooled", "factor:rank=4,l2=1"]
+    assert split_methods("factor:rank=4,l2=1") == ["factor:rank=4,l2=1"]
+    assert "hierarchical" in split_methods("all")
+    assert split_protocols("known-items, new-items") == ["known-items", "new-items"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.txt", "one\n\ntwo\n", ["one", "two"]),
+        ("a.txt", "[not json]\ntwo", ["[not json]", "two"]),
+        ("a.json", '["one", "two\\nlines"]', ["one", "two\nlines"]),
+        ("a.jsonl", '{"reply": "one"}\n"two"\n', ["one", "two"]),
+    ],
+)
+def test_replies_come_in_several_shapes(tmp_path: Path, name: str, text: str, expected: list[str]) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_lines(tmp_path / name, "replies") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.json", b'["one", 2]', "entry 2 is 2"),
+        ("a.json", b'["one"', "not JSON"),
+        ("a.txt", b"", "no replies in it"),
+        ("a.txt", b"ok\n\xff\xfe", "byte 3 is not UTF-8"),
+    ],
+)
+def test_bad_replies_are_named(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        read_lines(tmp_path / name, "replies")
+
+
+def test_a_missing_file_of_replies_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_lines(tmp_path / "none.txt", "replies")
+
+
+def test_gains_are_in_points_with_a_true_minus() -> None:
+    assert gain_words({"value": -0.0123, "low": -0.03, "high": 0.004}) == "−1.2 [−3.0, +0.4]"
+    assert gain_words({"value": 0.5, "low": None, "high": None}) == "+50.0"
+    assert gain_words(None) == "none"
+
+
+def test_tables_tell_what_was_left_out() -> None:
+    from palate.evaluate.results import Results
+
+    skipped = ({"data": "d", "protocol": "new-items", "method": "gpo", "reason": "gpo needs item features"},)
+    assert list(tables(Results(rows=(), manifest={}, skipped=skipped))) == [
+        "left out: gpo on d (new-items): gpo needs item features"
+    ]
+
+
+def test_progress_is_silent_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress_bar() as progress:
+        progress(1, 2, "embedding")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_appears_after_two_seconds_and_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    from rich.console import Console
+
+    clock = iter([0.0, 1.9, 2.1, 2.2])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    screen = io.StringIO()
+    bars = console._Bars(Console(file=screen, force_terminal=True, width=80))
+    bars(1, 4, "embedding")
+    assert screen.getvalue() == ""
+    bars(2, 4, "embedding")
+    bars(3, 4, "embedding")
+    bars.stop()
+    assert "embedding" in screen.getvalue()
+
+
+def test_a_data_error_of_one_row_is_not_listed_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    console._explain(DataError("line 3: no user", ["line 3: no user"]))
+    assert capsys.readouterr().err == "error: line 3: no user\n"
+
+
+# -- a real process ----------------------------------------------------------------------------------------------
+
+
+def process(*words: object, **options: object) -> subprocess.Popen:
+    command = [sys.executable, "-m", "palate", *(str(word) for word in words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_help_is_quick_and_loads_no_torch() -> None:
+    code = (
+        "import sys, time; start = time.perf_counter(); from palate.cli.app import app; "
+        "from typer.testing import CliRunner; CliRunner().invoke(app, ['--help']); "
+        "print(time.perf_counter() - start, 'torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    best = min(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout for _ in range(3))
+    seconds, torch, numpy = best.split()
+    assert float(seconds) < 0.5
+    assert (torch, numpy) == ("False", "False")
+
+
+def test_a_reader_that_leaves_is_no_error(people: Path) -> None:
+    running = process("data", "split", people, "--json")
+    running.stdout.close()
+    assert running.wait(60) == 0
+    assert "Traceback" not in running.stderr.read()
+    running.stderr.close()
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_resumable_benchmark(people: Path, tmp_path: Path) -> None:
+    words = ["bench", people, "--features", "style", "--seeds", 4, "--no-tune", "-o", tmp_path / "results", "--json"]
+    running = process(*words, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    cells = tmp_path / "results" / "cells"
+    deadline = time.monotonic() + 120
+    while not (cells.exists() and any(cells.glob("*.json"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == console.INTERRUPTED, err
+    assert out == ""
+    assert err.splitlines()[-1] == "interrupted; run the same command again to resume"
+    done = {path.name: path.stat().st_mtime_ns for path in cells.glob("*.json")}
+    assert done
+    assert not list((tmp_path / "results").rglob("*.tmp"))
+    resumed = palate(*words)
+    assert resumed.exit_code == 0, resumed.stderr
+    assert {name: (cells / name).stat().st_mtime_ns for name in done} == done
+    assert {row["method"] for row in json.loads(resumed.stdout)} == {"pooled", "factor", "hierarchical", "sklearn"}
