@@ -22,12 +22,6 @@ def test_without_variance_between_people_it_is_pooled():
         "effects": shared["effects"],
         "loadings": np.zeros((len(shared["keys"]), 2)),
         "content": np.zeros((q, 2)),
-        "beta_variance": np.zeros(q),
-        "content_variance": np.zeros((q, 2)),
-        "effects_variance": np.zeros(len(shared["keys"])),
-        "loadings_variance": np.zeros((len(shared["keys"]), 2)),
-        "new_effect_variance": np.zeros(()),
-        "new_loading_variance": np.zeros(()),
     }
     method.tastes_ = arrays
     test = world.test

@@ -19,7 +19,7 @@ from palate.config import Config
 from palate.models.base import Traits
 from palate.models.hierarchical_fit import learn_tastes
 from palate.models.linear import LinearMethod
-from palate.models.tastes import Tastes, design_weights, settle
+from palate.models.tastes import Tastes, center_on_strangers, design_weights, settle
 from palate.progress import Progress
 from palate.types import Comparisons, Items
 
@@ -82,7 +82,9 @@ class Hierarchical(LinearMethod):
             rng=rng,
             progress=progress,
         )
-        tastes = settle(tastes, comparisons, offset, design_weights(comparisons, config.item_correlation), _SETTLING)
+        worth = design_weights(comparisons, config.item_correlation)
+        tastes = settle(tastes, comparisons, offset, worth, _SETTLING)
+        tastes = center_on_strangers(tastes, comparisons, offset)
         self.tastes_ = tastes.to_arrays()
         self.prior_mean_ = np.zeros(config.rank)
         self.prior_precision_ = np.eye(config.rank)
@@ -95,9 +97,6 @@ class Hierarchical(LinearMethod):
 
     def _shared(self, items: Items) -> np.ndarray:
         return self._tastes().offset(items)
-
-    def _noise(self, items: Items) -> np.ndarray:
-        return self._tastes().noise(items)
 
     def _worth(self, comparisons: Comparisons) -> np.ndarray:
         return design_weights(comparisons, self.config.item_correlation)

@@ -19,14 +19,17 @@ factorised posterior prunes too eagerly).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import sparse
+from sklearn.utils.extmath import randomized_svd
 
 from palate.models.shared import SharedReward, fit_shared, locate, pair_scale
-from palate.models.tastes import Tastes, design_weights
+from palate.models.tastes import Tastes, design_weights, merge
 from palate.progress import Progress
 from palate.rng import torch_generator
 from palate.types import Comparisons
@@ -71,7 +74,12 @@ def learn_tastes(
     rng: np.random.Generator,
     progress: Progress,
 ) -> Tastes:
-    """Fit the reward space of a population.
+    """The reward space of a population: the average over two fits that fail in different places.
+
+    With one scale for all axes, from a random start, many weak axes are found together, as in votes on a town's many
+    questions; but where only one or two axes exist, the empty ones drag the scale to zero and taste is lost. With a scale for
+    each axis, from the spectrum of the residuals, the one strong axis is found, and the many weak ones are pruned. Both
+    are local optima of the same bound; the average of their covariances keeps what either has found.
 
     Args:
         comparisons: training rows, m of them.
@@ -88,15 +96,38 @@ def learn_tastes(
         The learned space; λ ~ N(0, I) in it. Time per step is about m·r + items·d·r operations.
     """
     table = _tabulate(comparisons, offset, design_weights(comparisons, correlation))
-    space = _Space(table, rank, torch_generator(rng))
-    space.start_from(fit_shared(comparisons, offset), table)
+    shared = fit_shared(comparisons, offset)
+    found = []
+    for part, spectral in enumerate((False, True)):
+        space = _Space(table, rank, shared, spectral=spectral, rng=rng)
+
+        def told(done: int, part: int = part) -> None:
+            progress(part * epochs + done, 2 * epochs, "hierarchical")
+
+        _climb(space, table, epochs=epochs, steps=steps, learning_rate=learning_rate, rng=rng, told=told)
+        found.append(space.tastes(table))
+    return merge(found, comparisons.items, rank)
+
+
+def _climb(
+    space: _Space,
+    table: _Table,
+    *,
+    epochs: int,
+    steps: int,
+    learning_rate: float,
+    rng: np.random.Generator,
+    told: Callable[[int], None],
+) -> None:
+    """Variational EM from where `space` stands."""
     optimiser = torch.optim.Adam(space.parameters(), lr=learning_rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=epochs * steps, pct_start=0.15)
     generator = torch_generator(rng)
-    mode = 0.3 * torch.randn(table.n_users, rank, generator=generator)
-    factor = math.sqrt(0.5) * torch.eye(rank).expand(table.n_users, rank, rank)
+    mode = 0.3 * torch.randn(table.n_users, space.rank, generator=generator)
+    factor = math.sqrt(0.5) * torch.eye(space.rank).expand(table.n_users, space.rank, space.rank)
     for round_ in range(epochs):
-        if round_:
+        # Random loadings say nothing yet about people: they first have to lean towards the rows.
+        if round_ or space.spectral:
             mode, factor = _people(space, table, mode, factor)
         expected = _expectation(table, mode, factor)
         for _ in range(steps):
@@ -105,8 +136,7 @@ def learn_tastes(
             loss.backward()
             optimiser.step()
             schedule.step()
-        progress(round_ + 1, epochs, "hierarchical")
-    return space.tastes(table)
+        told(round_ + 1)
 
 
 def _tabulate(comparisons: Comparisons, offset: np.ndarray, weight: np.ndarray) -> _Table:
@@ -161,9 +191,12 @@ def _rotation(comparisons: Comparisons, used: np.ndarray) -> tuple[np.ndarray, n
 class _Space:
     """The M step's parameters: posterior means and log deviations of β, b, W and δ, and log scales τ."""
 
-    def __init__(self, table: _Table, rank: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, table: _Table, rank: int, shared: SharedReward, *, spectral: bool, rng: np.random.Generator
+    ) -> None:
         q, k = table.x.shape[1], max(len(table.keys), 1)
-        self.rank = rank
+        generator = torch_generator(rng)
+        self.rank, self.spectral = rank, spectral
         self.means = {
             "beta": torch.zeros(q),
             "effects": torch.zeros(k),
@@ -174,6 +207,11 @@ class _Space:
         self.deviations = {name: torch.full_like(mean, start[name]) for name, mean in self.means.items()}
         self.scales = {name: torch.tensor(math.log(s)) for name, s in _START_SCALES.items()}
         self.has = {"beta": q > 0, "content": q > 0, "effects": len(table.keys) > 0, "loadings": len(table.keys) > 0}
+        self.start_from(shared, table)
+        if spectral:
+            for name in ("content", "loadings"):
+                self.scales[name] = self.scales[name].repeat(rank)
+            self.start_on_spectrum(table, rng)
         for parameter in self.parameters():
             parameter.requires_grad_()
 
@@ -192,6 +230,38 @@ class _Space:
             place = np.searchsorted(shared.keys, table.keys)
             self.means["effects"] += torch.from_numpy(shared.effects[place]).float()
             self.scales["effects"].fill_(0.5 * math.log(max(shared.effect_variance, 1e-4)))
+
+    @torch.no_grad()
+    def start_on_spectrum(self, table: _Table, rng: np.random.Generator) -> None:
+        """Begin on the axes along which people's residuals vary most, in the metric of the prior on W and δ."""
+        f, _, _, _ = self.items(table)
+        chance = torch.sigmoid(table.offset + f[table.left] - f[table.right])
+        label = torch.where(table.sign > 0, table.share, 1 - table.share)
+        residual = (table.weight * (label - chance)).double().numpy()
+        user, left, right = table.user.numpy(), table.left.numpy(), table.right.numpy()
+        shape = (table.n_users, len(table.x))
+        pull = sparse.coo_matrix(
+            (np.concatenate([residual, -residual]), (np.tile(user, 2), np.concatenate([left, right]))), shape
+        ).tocsr()
+        own = np.flatnonzero(table.own.numpy() >= 0)
+        places = table.own.numpy()[own]
+        member = sparse.csr_matrix((np.ones(len(own)), (own, places)), (shape[1], self.means["loadings"].shape[0]))
+        x = table.x.double().numpy()
+        a, b = _START_SCALES["content"], _START_SCALES["loadings"]
+        spread = sparse.hstack([sparse.csr_matrix(a * (pull @ x)), b * (pull @ member)]).tocsr()
+        rank = min(self.rank, *(size - 1 for size in spread.shape))
+        if rank < 1:
+            return
+        u, s, vt = randomized_svd(spread, rank, random_state=int(rng.integers(2**31)))
+        # Least squares of the pull on people of unit variance, with the prior's precision 1 and curvature .2 a row.
+        people = math.sqrt(table.n_users)
+        axes = vt.T * s * people / (1.0 + 0.2 * len(user) / max(shape[1], 1))
+        axes = axes / max(np.abs(axes).max(), 1.0)
+        q = x.shape[1]
+        self.means["content"].zero_()
+        self.means["loadings"].zero_()
+        self.means["content"][:, :rank] = torch.from_numpy(a * axes[:q]).float()
+        self.means["loadings"][:, :rank] = torch.from_numpy(b * axes[q:]).float()
 
     def items(self, table: _Table) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """f (n,), c (n, r) and their posterior variances."""
@@ -245,22 +315,15 @@ class _Space:
     @torch.no_grad()
     def tastes(self, table: _Table) -> Tastes:
         mean = {name: value.double().numpy().copy() for name, value in self.means.items()}
-        variance = {name: torch.exp(2 * value).double().numpy() for name, value in self.deviations.items()}
         keys = table.keys if len(table.keys) else np.array([-1])
         return Tastes(
             center=table.center,
             rotation=table.rotation,
             beta=mean["beta"],
-            beta_variance=variance["beta"],
             content=mean["content"],
-            content_variance=variance["content"],
             keys=keys,
             effects=mean["effects"],
-            effects_variance=variance["effects"],
             loadings=mean["loadings"],
-            loadings_variance=variance["loadings"],
-            new_effect_variance=float(torch.exp(2 * self.scales["effects"])) if self.has["effects"] else 0.0,
-            new_loading_variance=float(torch.exp(2 * self.scales["loadings"])) if self.has["loadings"] else 0.0,
         )
 
 

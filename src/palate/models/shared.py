@@ -100,6 +100,7 @@ def fit_shared(
     comparisons: Comparisons,
     offset: np.ndarray | None = None,
     *,
+    scale: np.ndarray | None = None,
     l2: float | None = None,
     item_effects: bool = True,
     progress: Progress = silent,
@@ -109,6 +110,7 @@ def fit_shared(
     Args:
         comparisons: rows of any people; who chose does not matter here.
         offset: (m,) fixed logits (a base reward, personal parts), or None.
+        scale: (m,) factors on the reward margin of each row, logit = offset + scale·(r(left) − r(right)), or None for 1.
         l2: prior precision of all weights and effects; None learns both prior variances.
         item_effects: give each known item (key ≥ 0) its own shrunken effect.
         progress: called once per round.
@@ -116,7 +118,7 @@ def fit_shared(
     Returns:
         The posterior mode. Time per round is about rows·d + items·d², plus (d + items)³ up to 2,500 unknowns.
     """
-    problem = _Problem.of(comparisons, offset, item_effects)
+    problem = _Problem.of(comparisons, offset, scale, item_effects)
     d, k = problem.sizes
     variances = np.full(2, 1.0 / l2) if l2 is not None else np.array([1.0 / max(d, 1), 0.5])
     weights, shift = np.zeros(d + k), np.zeros(2)
@@ -181,7 +183,9 @@ class _Problem:
         return self.x.shape[1], len(self.keys)
 
     @classmethod
-    def of(cls, comparisons: Comparisons, offset: np.ndarray | None, item_effects: bool) -> _Problem:
+    def of(
+        cls, comparisons: Comparisons, offset: np.ndarray | None, factor: np.ndarray | None, item_effects: bool
+    ) -> _Problem:
         items, m = comparisons.items, len(comparisons)
         used, ends = np.unique(np.concatenate([comparisons.left, comparisons.right]), return_inverse=True)
         scale = pair_scale(comparisons)
@@ -190,7 +194,8 @@ class _Problem:
         keys = np.unique(used_keys[used_keys >= 0]) if item_effects else np.zeros(0, np.int64)
         place = locate(keys, used_keys)
         known = np.flatnonzero(place >= 0)
-        sides = np.concatenate([np.ones(m), -np.ones(m)])
+        factor = np.ones(m) if factor is None else factor
+        sides = np.concatenate([factor, -factor])
         rows = np.concatenate([np.arange(m), np.arange(m)])
         return cls(
             x=(items.features[used] - center) / scale,
