@@ -8,7 +8,7 @@ For a comparison with feature difference `v`, label `y` (the probability that le
 with Gaussian prior N(μ, P⁻¹). One row of weight 2 is two rows. `adapt_users` solves one such problem per person, all
 of them together, and returns the Laplace posterior: the mode and the inverse Hessian there.
 
-Source: Bradley and Terry 1952; step control after Bach 2010 and Sun and Tran-Dinh 2019 (see `palate.models.newton`).
+Source: Bradley and Terry 1952; step control after Bach 2010 (see `palate.models.newton`).
 """
 
 from __future__ import annotations
