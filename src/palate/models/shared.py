@@ -31,6 +31,9 @@ _PROBES = 16
 _MAX_ROUNDS = 60
 _VARIANCE_BOUNDS = (1e-8, 1e4)
 
+_NEGLIGIBLE = 2e-3
+"""A part that adds less variance than this to a logit need not be shrunk any further: 0.0003 nats of log-loss."""
+
 
 @dataclass(frozen=True)
 class SharedReward:
@@ -130,7 +133,8 @@ def fit_shared(
             updated = _next_variances(weights, variances, inverse_trace, problem.sizes)
             shift, previous = np.log(updated / variances), shift
             variances = np.clip(variances * np.exp(_extrapolate(shift, previous)), *_VARIANCE_BOUNDS)
-        if moved < 1e-5 and np.abs(shift).max() < 0.01:
+        matters = variances * (d, 2.0) > _NEGLIGIBLE
+        if moved < 1e-5 and np.all((np.abs(shift) < 0.01) | ~matters):
             break
     return SharedReward(
         beta=weights[:d],
