@@ -23,7 +23,7 @@ export HF_HUB_OFFLINE ?= 1
 # One thread a worker: two workers that each start a thread per core only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
-.PHONY: help install demo test test-slow lint format docs bench-speed bench-targets clean
+.PHONY: help install demo test test-slow lint format docs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24

@@ -106,7 +106,8 @@ def learn_tastes(
 
         _climb(space, table, epochs=epochs, steps=steps, learning_rate=learning_rate, rng=rng, told=told)
         found.append(space.tastes(table))
-    return merge(found, comparisons.items, rank)
+    used = np.unique(np.concatenate([comparisons.left, comparisons.right]))
+    return merge(found, comparisons.items.take(used), rank)
 
 
 def _climb(

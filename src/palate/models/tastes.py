@@ -145,7 +145,8 @@ def merge(parts: Sequence[Tastes], items: Items, rank: int) -> Tastes:
     """The average of several spaces over the same keys and features, on its `rank` strongest axes.
 
     Rewards of an average person are averaged, and so is the covariance between items that people's tastes cause:
-    c(i)·c(j) summed over the parts, halved for two. Its strongest axes over `items` are kept.
+    c(i)·c(j) summed over the parts, halved for two. Its strongest axes over `items` are kept; these should be the items
+    of the training rows, or else what is fitted would depend on texts that nobody has judged yet.
     """
     first, share = parts[0], 1.0 / np.sqrt(len(parts))
     wide = replace(
@@ -169,17 +170,18 @@ _STRANGERS_SHARE = 0.25
 def center_on_strangers(tastes: Tastes, comparisons: Comparisons, offset: np.ndarray) -> Tastes:
     """The same axes, with f learned anew from how people choose before anything is known of them.
 
-    Before the first answer the chance of a choice is E σ(f(left) − f(right) + λ·v) ≈ σ(κ (f(left) − f(right))), with
-    κ = (1 + π|v|²/8)^−½ and v = c(left) − c(right) (MacKay 1992). Given κ this is a shared reward, whose weights and item
-    effects `fit_shared` finds with their exact evidence, as `pooled` does. The factorised posterior of the EM credits an
-    item's own effect with what its text explains as well, which would leave texts that nobody has judged without a
-    reward: β is therefore taken from here. For known items f moves a quarter of the way: all the way serves strangers
-    as well as `pooled` does but costs people with answers accuracy, none costs strangers log-loss.
+    Before the first answer the chance of a choice is E σ(o + f(left) − f(right) + λ·v) ≈ σ(κ (o + f(left) −
+    f(right))), with the fixed logit o, κ = (1 + π|v|²/8)^−½ and v = c(left) − c(right) (MacKay 1992). Given κ this is
+    a shared reward, whose weights and item effects `fit_shared` finds with their exact evidence, as `pooled` does.
+    The factorised posterior of the EM credits an item's own effect with what its text explains as well, which would
+    leave texts that nobody has judged without a reward: β is therefore taken from here. For known items f moves a
+    quarter of the way: all the way serves strangers as well as `pooled` does but costs people with answers accuracy,
+    none costs strangers log-loss.
     """
     items, left, right = comparisons.items, comparisons.left, comparisons.right
     basis = tastes.basis(items)
     scale = 1.0 / np.sqrt(1.0 + np.pi / 8.0 * np.square(basis[left] - basis[right]).sum(1))
-    shared = fit_shared(comparisons, offset, scale=scale)
+    shared = fit_shared(comparisons, scale * offset, scale=scale)
     # The columns of the rotation are orthogonal in standardised features.
     standard = tastes.rotation * shared.scale[:, None]
     beta = shared.beta @ standard / np.square(standard).sum(0)
