@@ -117,13 +117,14 @@ def _torch() -> list[Finding]:
         return []
     import torch
 
-    if torch.cuda.is_available():
-        device = f"GPU {torch.cuda.get_device_name(0)}"
+    from palate.backends.huggingface import choose_device, choose_dtype
+
+    place = choose_device("auto")
+    number = str(choose_dtype("auto", place)).removeprefix("torch.")
+    if place.type == "cuda":
+        device = f"GPU {torch.cuda.get_device_name(place)}, {number} for language models"
     else:
-        fast = torch.cpu.get_capabilities().get("avx512_bf16", False) or torch.cpu.get_capabilities().get(
-            "amx_bf16", False
-        )
-        device = f"CPU, {'bfloat16' if fast else 'float32'} for features, {torch.get_num_threads()} threads"
+        device = f"{place.type.upper()}, {number} for language models, {torch.get_num_threads()} threads"
     return [Finding("device", "ok", device)]
 
 
