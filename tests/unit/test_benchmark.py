@@ -269,9 +269,10 @@ def test_folders_of_a_newer_version_or_with_something_else_are_refused(tmp_path)
     (folder / "manifest.json").write_text('{"format": 99}')
     with pytest.raises(VersionError, match="99 is newer"):
         run(tmp_path, dataset, features)
-    (folder / "manifest.json").write_text("[1, 2")
-    with pytest.raises(InputError, match="not a results manifest"):
-        run(tmp_path, dataset, features)
+    for text in ("[1, 2", '{"format": 1}'):
+        (folder / "manifest.json").write_text(text)
+        with pytest.raises(InputError, match="not a results manifest"):
+            run(tmp_path, dataset, features)
 
 
 def test_a_method_that_cannot_run_is_left_out_with_its_reason(tmp_path):

@@ -232,6 +232,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         raise VersionError(
             f"{path}: results format {version} is newer than this Palate reads ({RESULTS_FORMAT}); upgrade palate"
         )
+    if not isinstance(manifest.get("data"), dict):
+        raise InputError(f"{path}: not a results manifest; choose another folder with -o")
     return manifest
 
 
