@@ -28,16 +28,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
-        temporary.touch(
-            exist_ok=False
-        )  # with the user's own umask, unlike tempfile, so that others may read the result
+        # Unlike tempfile's, this file has the user's own umask, so that others may read the result.
+        temporary.touch(exist_ok=False)
         yield temporary
         os.replace(temporary, target)
         temporary = None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(f"{target}: the disk is full; free some space and run again") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        if error.errno in (
+            errno.EACCES,
+            errno.EROFS,
+            errno.EPERM,
+            errno.ENOTDIR,
+            errno.EEXIST,
+            errno.EISDIR,
+            errno.ENOENT,
+        ):
             raise StorageError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
         raise
     finally:

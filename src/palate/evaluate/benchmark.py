@@ -8,10 +8,13 @@ twice; Ctrl-C loses the cells in work at most.
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,6 +218,7 @@ def _identity(
 ) -> dict[str, Any]:
     """Everything a cell's numbers depend on."""
     return {
+        "code": _code_digest(),
         "data": course.name,
         "data_fingerprint": course.dataset.fingerprint,
         "items_fingerprint": course.items_fingerprint,
@@ -234,6 +238,16 @@ def _identity(
             "space": {name: list(values) for name, values in SPACES[contender.method].items()},
         },
     }
+
+
+@cache
+def _code_digest() -> str:
+    """Of the modules that make a cell's numbers, so that cells of an older version are not mixed with new ones."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in ("palate.data", "palate.models", "palate.evaluate"):
+        for path in sorted(Path(import_module(name).__file__ or "").parent.glob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _manifest(planned: Sequence[PlannedCell], tune: bool, budget: Budget, final: bool) -> dict[str, Any]:

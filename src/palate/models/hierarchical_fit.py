@@ -19,7 +19,8 @@ factorised posterior prunes too eagerly).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,10 +105,25 @@ def learn_tastes(
         def told(done: int, part: int = part) -> None:
             progress(part * epochs + done, 2 * epochs, "hierarchical")
 
-        _climb(space, table, epochs=epochs, steps=steps, learning_rate=learning_rate, rng=rng, told=told)
+        with _few_threads(len(comparisons)):
+            _climb(space, table, epochs=epochs, steps=steps, learning_rate=learning_rate, rng=rng, told=told)
         found.append(space.tastes(table))
     used = np.unique(np.concatenate([comparisons.left, comparisons.right]))
     return merge(found, comparisons.items.take(used), rank)
+
+
+_ROWS_WORTH_THREADS = 200_000
+
+
+@contextmanager
+def _few_threads(rows: int) -> Iterator[None]:
+    """One torch thread where a step is so short that threads mostly wait for each other (measured: 5 to 10 times the work)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if rows >= _ROWS_WORTH_THREADS else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _climb(
