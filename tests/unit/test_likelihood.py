@@ -161,6 +161,8 @@ def test_bad_priors_are_refused():
     v, one = np.ones((2, 2)), np.ones(2)
     with pytest.raises(InputError, match="positive definite"):
         fit_weights(v, one, one, precision=-np.eye(2))
+    with pytest.raises(InputError, match="finite features"):
+        fit_weights(v * np.nan, one, one, l2=1.0)
     with pytest.raises(InputError, match="exactly one"):
         fit_weights(v, one, one)
     with pytest.raises(InputError, match="exactly one"):

@@ -98,20 +98,26 @@ def _step_length(
 
     Source: Bach 2010, prop. 1 (the bound with d).
     """
-    largest = np.max(np.abs(change) * (rows.weight > 0), axis=1, initial=0.0)
-    prior_bend = np.einsum("br,br->b", np.matmul(direction[:, None, :], precision)[:, 0], direction)
-    ceiling = 0.25 * np.einsum("bn,bn,bn->b", rows.weight, change, change) + prior_bend
     length = np.ones(len(change))
-    doubtful = np.flatnonzero((largest > 1.0) & (ceiling > 1.5 * decrement))
-    if len(doubtful):
-        prior_slope = np.einsum("br,br->b", pull[doubtful], direction[doubtful])
-        parts = (rows.take(doubtful), eta[doubtful], change[doubtful], prior_slope, prior_bend[doubtful])
-        length[doubtful] = _search(*parts, decrement[doubtful])
+    far = np.flatnonzero(np.max(np.abs(change) * (rows.weight > 0), axis=1, initial=0.0) > 1.0)
+    if len(far) == 0:
+        return length
+    weight, change, direction, decrement = rows.weight[far], change[far], direction[far], decrement[far]
+    prior = precision if len(precision) == 1 else precision[far]
+    prior_bend = np.einsum("br,br->b", np.matmul(direction[:, None, :], prior)[:, 0], direction)
+    ceiling = 0.25 * np.einsum("bn,bn,bn->b", weight, change, change) + prior_bend
+    some = np.flatnonzero(ceiling > 1.5 * decrement)
+    if len(some):
+        people = far[some]
+        prior_slope = np.einsum("br,br->b", pull[people], direction[some])
+        data = (rows.label[people], weight[some], eta[people], change[some])
+        length[people] = _search(*data, prior_slope, prior_bend[some], decrement[some])
     return length
 
 
 def _search(
-    rows: Rows,
+    label: np.ndarray,
+    weight: np.ndarray,
     eta: np.ndarray,
     change: np.ndarray,
     prior_slope: np.ndarray,
@@ -122,7 +128,7 @@ def _search(
 
     def slope(t: np.ndarray) -> np.ndarray:
         probability = 0.5 + 0.5 * np.tanh(0.5 * (eta + t[:, None] * change))
-        data = np.einsum("bn,bn,bn->b", rows.weight, probability - rows.label, change)
+        data = np.einsum("bn,bn,bn->b", weight, probability - label, change)
         return data + prior_slope + t * prior_bend
 
     low, high = np.zeros(len(change)), np.ones(len(change))
