@@ -147,11 +147,15 @@ def _search(
 
 def _cholesky(matrices: np.ndarray) -> np.ndarray:
     try:
-        return np.linalg.cholesky(matrices)
+        factor = np.linalg.cholesky(matrices)
     except np.linalg.LinAlgError:
+        factor = np.full_like(matrices, np.nan)
+    # Some LAPACKs pass NaN through instead of failing; it then reaches the diagonal.
+    if not np.isfinite(np.einsum("brr->", factor)):
         raise InputError(
             "prior precision plus curvature is not positive definite; use a positive definite precision and finite features"
-        ) from None
+        )
+    return factor
 
 
 def _cholesky_solve(factor: np.ndarray, right: np.ndarray) -> np.ndarray:
