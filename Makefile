@@ -47,9 +47,8 @@ demo: $(INSTALLED) ## audit, fit, benchmark and report on shipped data, in under
 test: $(INSTALLED) ## the tests of every change
 	$(PYTEST) -m "not slow"
 
-test-slow: $(INSTALLED) ## the long ones; those that measure seconds run alone
-	$(PYTEST) -m "slow and not timed"
-	$(BIN)/python -m pytest -m "slow and timed"
+test-slow: $(INSTALLED) ## the long ones
+	$(PYTEST) -m slow
 
 lint: $(INSTALLED) ## style, unused names, import order
 	$(BIN)/ruff check .
