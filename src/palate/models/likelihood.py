@@ -108,7 +108,7 @@ def fit_weights(
     l2: float | None = None,
     precision: np.ndarray | float | None = None,
     mean: np.ndarray | None = None,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-4,
 ) -> np.ndarray:
     """The weights that minimise `objective`, from any data: separable rows are fine because of the prior.
 
@@ -152,7 +152,7 @@ def adapt_users(
     mean: np.ndarray,
     precision: np.ndarray,
     offset: np.ndarray | None = None,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-4,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Every person's Laplace posterior: one penalised logistic regression each, solved together.
 
@@ -168,7 +168,7 @@ def adapt_users(
         precision: (r, r) prior precision of all, or (n_users, r, r); positive definite.
         offset: (m,) fixed logits, or None for zero.
         tolerance: stop where the Newton step is shorter than this many posterior standard deviations; the step is
-            still taken, so the error that remains is about its square.
+            still taken, so the error of the mode is about its square, and that of the covariance relatively its size.
 
     Returns:
         mode (n_users, r) and covariance (n_users, r, r), float64.
