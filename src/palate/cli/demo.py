@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 REAL = "polis_bowling_green"
-PEOPLE, ANSWERS, REAL_PEOPLE = 300, 45, 400
+PEOPLE, ANSWERS, REAL_PEOPLE = 300, 45, 300
 """Enough for intervals that mean something, in a minute on two cores."""
 
-FEATURES = "smollm2"
+FEATURES: str | None = None
+"""None: SmolLM2 where the hardware computes in bfloat16; elsewhere its 512 texts alone take two minutes, and MiniLM is taken."""
+
 METHODS = ("pooled", "factor", "hierarchical")
 ANSWERED = 10
 """Answers after which new people are shown."""
@@ -93,7 +95,7 @@ def _courses(
     from palate.data import available, load
 
     made = simulation.dataset
-    data, protocols, features = {made.name: made}, {made.name: "new-items"}, {made.name: FEATURES}
+    data, protocols, features = {made.name: made}, {made.name: "new-items"}, {made.name: _features()}
     if REAL in available():
         everybody = load(REAL)
         # Ids are hashes, so the first ones are a random draw, the same everywhere.
@@ -107,13 +109,23 @@ def _introduction(simulation: Simulation, data: Mapping[str, PreferenceDataset])
     yield (
         f"{made.name}: {made.n_users} people with two known tastes each choose between {made.n_items} replies to "
         f"{made.n_prompts} prompts ({len(made):,} choices; who knew them all would get "
-        f"{100 * simulation.oracle_accuracy():.0f} % right)"
+        f"{100 * simulation.oracle_accuracy():.0f} % right; features: {_features()})"
     )
     if REAL in data:
         real = data[REAL]
         yield f"{REAL}: {real.n_users} real people, {len(real):,} pairs of statements that each agreed and disagreed with"
     else:
         yield "real people: left out, because $PALATE_DATA names no folder with them (palate data list)"
+
+
+def _features() -> str:
+    if FEATURES is not None:
+        return FEATURES
+    import torch
+
+    from palate.backends.huggingface import choose_device, choose_dtype
+
+    return "smollm2" if choose_dtype("auto", choose_device("auto")) == torch.bfloat16 else "minilm"
 
 
 def _audit_all(data: Mapping[str, PreferenceDataset], out: Path, progress: Callable[..., None]) -> None:
@@ -149,7 +161,7 @@ def _new_people(simulation: Simulation, folder: Path, progress: Callable[..., No
     from palate import api
 
     dataset, truth = simulation.dataset, simulation.truth
-    model = api.fit(dataset.subset(np.flatnonzero(~truth.new[dataset.user])), features=FEATURES, progress=progress)
+    model = api.fit(dataset.subset(np.flatnonzero(~truth.new[dataset.user])), features=_features(), progress=progress)
     model.save_pretrained(folder)
     order = np.argsort(dataset.user, kind="stable")
     place = np.arange(len(order)) - np.searchsorted(dataset.user[order], dataset.user[order])

@@ -97,7 +97,8 @@ def learn_tastes(
         The learned space; λ ~ N(0, I) in it. Time per step is about m·r + items·d·r operations.
     """
     table = _tabulate(comparisons, offset, design_weights(comparisons, correlation))
-    shared = fit_shared(comparisons, offset)
+    # Only a start; where learning its scales would take as long as all the rest, they are given.
+    shared = fit_shared(comparisons, offset, l2=None if len(table.x) <= _MOST_ITEMS_FOR_SCALES else 1.0)
     found = []
     for part, spectral in enumerate((False, True)):
         space = _Space(table, rank, shared, spectral=spectral, rng=rng)
@@ -112,7 +113,7 @@ def learn_tastes(
     return merge(found, comparisons.items.take(used), rank)
 
 
-_ROWS_WORTH_THREADS = 200_000
+_ROWS_WORTH_THREADS, _MOST_ITEMS_FOR_SCALES = 60_000, 2_000
 
 
 @contextmanager
@@ -296,9 +297,8 @@ class _Space:
         """The negative evidence lower bound, the people's own divergence (constant here) left out."""
         f, c, f_variance, c_variance = self.items(table)
         left, right, offset = table.left, table.right, table.offset
-        mean, square, factor, weight, sign, share = (
-            expected.mean, expected.square, expected.factor, table.weight, table.sign, table.share,
-        )  # fmt: skip
+        mean, square, factor = expected.mean, expected.square, expected.factor
+        weight, sign, share = table.weight, table.sign, table.share
         scale = 1.0
         if rows is not None:
             scale = len(left) / len(rows)
