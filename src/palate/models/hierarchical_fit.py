@@ -113,7 +113,7 @@ def learn_tastes(
     return merge(found, comparisons.items.take(used), rank)
 
 
-_ROWS_WORTH_THREADS, _MOST_ITEMS_FOR_SCALES = 60_000, 2_000
+_ROWS_WORTH_THREADS, _MOST_ITEMS_FOR_SCALES = 200_000, 2_000
 
 
 @contextmanager
