@@ -8,11 +8,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
+    BertForSequenceClassification,
     BertModel,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaForSequenceClassification,
     PreTrainedTokenizerFast,
 )
 
@@ -62,5 +64,23 @@ def save(folder: Path, kind: str, *, chat: bool = False) -> str:
         sizes |= {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
         model = BertModel(BertConfig(num_hidden_layers=2, max_position_embeddings=256, initializer_range=0.2, **sizes))
     model.save_pretrained(folder)
+    made.save_pretrained(folder)
+    return str(folder)
+
+
+def save_classifier(folder: Path, kind: str = "llama", *, chat: bool = False, labels: int = 1) -> str:
+    """A sequence classifier with random weights, "llama" or "bert"; returns its path."""
+    torch.manual_seed(1)
+    made = tokenizer(chat=chat, encoder=kind == "bert")
+    sizes = {"vocab_size": len(made), "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
+    sizes |= {"num_hidden_layers": 2, "num_labels": labels, "initializer_range": 0.2}
+    if kind == "llama":
+        config = LlamaConfig(max_position_embeddings=512, num_key_value_heads=2, pad_token_id=None, **sizes)
+        model = LlamaForSequenceClassification(config)
+    else:
+        model = BertForSequenceClassification(
+            BertConfig(max_position_embeddings=256, pad_token_id=made.pad_token_id, **sizes)
+        )
+    model.eval().save_pretrained(folder)
     made.save_pretrained(folder)
     return str(folder)

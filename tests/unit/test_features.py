@@ -332,8 +332,10 @@ def test_without_a_featurizer_only_identity_is_known(dataset):
 def test_base_rewards_from_an_array_or_a_function(dataset):
     scores = np.arange(dataset.n_items, dtype=np.float64)
     np.testing.assert_array_equal(featurize(dataset, base_reward=scores).base_reward, scores)
-    lengths = featurize(dataset, base_reward=lambda items: [len(r) for _, r in items]).base_reward
-    assert lengths.tolist() == [1.0] * dataset.n_items
+    first = featurize(dataset, base_reward=lambda items: [ord(p[0]) + ord(r[0]) for p, r in items]).base_reward
+    assert first.tolist() == [ord(p[0]) + ord(r[0]) for p, r in dataset.item_texts()]
+    with pytest.raises(InputError, match="base_reward is 1 for all 5 items"):
+        featurize(dataset, base_reward=lambda items: [1] * len(items))
     with pytest.raises(InputError, match="base_reward has shape"):
         featurize(dataset, base_reward=scores[1:])
     with pytest.raises(InputError, match="NaN"):
@@ -353,7 +355,7 @@ def test_base_rewards_from_columns(dataset):
     words = {**extra, "rm_left": np.array(["x"] * 4)}
     with pytest.raises(InputError, match="no number"):
         featurize(replace(dataset, extra=words), base_reward="rm")
-    with pytest.raises(InputError, match="no column rm_left or rm_right; the extra columns are: none"):
+    with pytest.raises(InputError, match="no column left_rm and right_rm .* the extra columns are: none"):
         featurize(dataset, base_reward="rm")
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "choose_dtype",
     "load_backbone",
     "load_causal",
+    "load_classifier",
     "load_tokenizer",
     "model_config",
     "model_file",
@@ -192,6 +193,32 @@ def load_backbone(
 
     model = _load(AutoModel, name, dtype, device, progress)
     return model.get_encoder() if model.config.is_encoder_decoder else model
+
+
+def load_classifier(name: str, *, dtype: str = "auto", device: str = "auto") -> PreTrainedModel:
+    """A sequence classifier with one label (a reward model), in evaluation mode; arguments as in `load_causal`.
+
+    Raises:
+        InputError: no such model, several labels, or no trained head: a plain language model, say.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    place = choose_device(device)
+    number = choose_dtype(dtype, place)
+    where = resolve(name)
+    with _loading(name):
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            where, dtype=number, use_safetensors=True, local_files_only=Path(where).is_dir(), output_loading_info=True
+        )
+    if report["missing_keys"]:
+        # Such weights are drawn at random, and so would be the scores.
+        raise InputError(
+            f"{name}: has no trained score head ({', '.join(sorted(report['missing_keys'])[:2])} missing); "
+            "give a reward model, a sequence classifier with one label"
+        )
+    if model.config.num_labels != 1:
+        raise InputError(f"{name}: a classifier with {model.config.num_labels} labels; a reward model has one")
+    return model.to(place).eval()
 
 
 def _load(factory: Any, name: str, dtype: str, device: str, progress: Progress) -> PreTrainedModel:

@@ -47,7 +47,10 @@ Features = Annotated[
 ]
 BaseReward = Annotated[
     str | None,
-    typer.Option(metavar="COLUMN", help="Scores of the reward model you already have; learn the residual on top."),
+    typer.Option(
+        metavar="MODEL|COLUMN",
+        help="The reward model you already have: a Hugging Face classifier, or score columns; learn the residual on top.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same numbers.")]
 Settings = Annotated[

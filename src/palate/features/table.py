@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from palate.errors import InputError
 from palate.features.base import Featurizer
+from palate.features.base_reward import BaseReward, score_items
 from palate.features.cache import FeatureCache, embed_cached
 from palate.features.catalogue import make
 from palate.features.precomputed import AlignedFeatures
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from palate.data import PreferenceDataset
 
 __all__ = ["BaseReward", "embed_items", "featurize"]
-
-BaseReward: TypeAlias = "np.ndarray | str | Callable[[Sequence[tuple[str, str]]], Sequence[float]]"
 
 
 def featurize(
@@ -40,8 +39,8 @@ def featurize(
         featurizer: anything that `palate.features.make` takes; None for the identity of items only (d = 0).
         cache: True keeps vectors in Palate's cache folder, a path in that folder; False or None nowhere.
         base_reward: scores of a reward model that stays as it is: an array (n_items,) in the order of `item_texts()`;
-            a function from (prompt, response) pairs to scores; or a name such that the data set has the extra columns
-            `<name>_left` and `<name>_right`.
+            a function from (prompt, response) pairs to scores; the name or folder of a sequence classifier with one
+            label, whose scores are cached like features; the name of two score columns (`ScoreColumns`); or "none".
         prompt_features: embed each prompt too, as a text without a prompt of its own.
         progress: called with the number of texts embedded; texts in the cache are not counted.
 
@@ -67,7 +66,7 @@ def featurize(
         keys=dataset.item_keys(),
         prompt=dataset.item_prompt,
         prompt_features=prompts,
-        base_reward=None if base_reward is None else _base_scores(dataset, base_reward),
+        base_reward=score_items(dataset, base_reward, cache=cache, progress=progress),
     )
 
 
@@ -85,42 +84,3 @@ def embed_items(
     if cache is not None and cache is not False:
         store = FeatureCache(featurizer.fingerprint, None if cache is True else cache)
     return embed_cached(featurizer, items, cache=store, progress=progress)
-
-
-def _base_scores(dataset: PreferenceDataset, base_reward: BaseReward) -> np.ndarray:
-    if isinstance(base_reward, str):
-        return _scores_of_columns(dataset, base_reward)
-    scores = base_reward(dataset.item_texts()) if callable(base_reward) else base_reward
-    scores = np.asarray(scores, np.float64)
-    if scores.shape != (dataset.n_items,):
-        raise InputError(
-            f"base_reward has shape {scores.shape}; give one score for each of the {dataset.n_items} items, ({dataset.n_items},)"
-        )
-    return scores
-
-
-def _scores_of_columns(dataset: PreferenceDataset, name: str) -> np.ndarray:
-    """One score per item from the columns `<name>_left` and `<name>_right`."""
-    columns = [f"{name}_left", f"{name}_right"]
-    lacking = [column for column in columns if column not in dataset.extra]
-    if lacking:
-        there = ", ".join(dataset.extra) or "none"
-        raise InputError(f"base_reward={name!r}: no column {' or '.join(lacking)}; the extra columns are: {there}")
-    try:
-        scores = np.concatenate([np.asarray(dataset.extra[column], np.float64) for column in columns])
-    except (TypeError, ValueError):
-        raise InputError(f"base_reward={name!r}: {' or '.join(columns)} holds something that is no number") from None
-    item = np.concatenate([dataset.left, dataset.right])
-    lowest = np.full(dataset.n_items, np.inf)
-    highest = np.full(dataset.n_items, -np.inf)
-    np.minimum.at(lowest, item, scores)
-    np.maximum.at(highest, item, scores)
-    apart = highest - lowest > 1e-6 * np.maximum(1.0, np.abs(highest))
-    wrong = np.flatnonzero(apart | ~np.isfinite(lowest) | ~np.isfinite(highest))
-    if len(wrong):
-        prompt, response = dataset.item_texts()[wrong[0]]
-        raise InputError(
-            f"base_reward={name!r}: {len(wrong)} items have no score or several, such as {response[:40]!r} "
-            f"to {prompt[:30]!r}; give each item one finite score"
-        )
-    return lowest

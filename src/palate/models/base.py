@@ -289,7 +289,7 @@ class Method(ABC):
             )
         if hasattr(self, "has_base_") and self.has_base_ and items.base_reward is None:
             raise InputError(
-                f"{self.name} was fitted on top of a base reward and these items have none; score them first"
+                f"{self.name} was fitted on top of a base reward and these items have none; pass their scores as base_reward="
             )
 
     def _base_margin(self, left: Items, right: Items) -> np.ndarray:

@@ -103,10 +103,17 @@ class PersonalModel:
         wins = np.bincount(first, won, n) + np.bincount(second, 1.0 - won, n)
         return wins / (n - 1) if n > 1 else np.full(n, 0.5)
 
-    def prefer(self, prompt: str, left: str, right: str) -> float:
-        """Probability that the person prefers `left` to `right`."""
+    def prefer(self, prompt: str, left: str, right: str, *, base_reward: tuple[float, float] | None = None) -> float:
+        """Probability that the person prefers `left` to `right`.
+
+        Args:
+            prompt: the prompt they both answer.
+            left, right: two replies.
+            base_reward: their scores, where the model was fitted on scores that are no function.
+        """
         _check_texts([prompt, left, right])
-        return float(self.model.prefer([(prompt, left, right)], self.state.batch)[0])
+        given = {} if base_reward is None else {"base_reward": [base_reward]}
+        return float(self.model.prefer([(prompt, left, right)], self.state.batch, **given)[0])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the person's state, atomically; `load_person` of the model reads it.

@@ -16,6 +16,7 @@ from palate.data.formats import read
 from palate.errors import FingerprintError, InputError, NotFittedError, VersionError
 from palate.features import embed_items, featurize, make
 from palate.features.base import Featurizer
+from palate.features.base_reward import load_base_reward, name_base_reward, save_base_reward, score_texts
 from palate.files import read_json, write_json
 from palate.models import registry
 from palate.models.base import Method
@@ -40,8 +41,8 @@ class FeatureRewardModel:
     Args:
         features: anything that `palate.features.make` takes: a name, a featurizer, vectors by text; None for known items.
         method: a name of `palate.models.available()`, or an unfitted `Method`.
-        base_reward: scores of a reward model that stays as it is, see `palate.features.featurize`. Only a function from
-            (prompt, response) pairs to scores can score texts that come later by itself.
+        base_reward: scores of a reward model that stays as it is, see `palate.features.featurize`. A classifier's name and
+            a function score texts that come later by themselves; for columns and arrays the caller passes scores.
         cache: where vectors are kept, see `palate.features.featurize`.
         feature_options: settings of a featurizer that is given by name.
         settings: of a method that is given by name.
@@ -115,6 +116,7 @@ class FeatureRewardModel:
             InputError: the method needs something the items lack.
         """
         dataset = read(data)
+        self.base_reward = name_base_reward(self.base_reward, dataset)
         if items is None:
             items = self._featurized(dataset, progress)
         comparisons = dataset.comparisons(items, rows)
@@ -199,6 +201,7 @@ class FeatureRewardModel:
         states: UserStates,
         user_index: np.ndarray | None = None,
         *,
+        base_reward: Sequence[tuple[float, float]] | None = None,
         progress: Progress = silent,
     ) -> np.ndarray:
         """Probability that the person of each question prefers left.
@@ -207,6 +210,7 @@ class FeatureRewardModel:
             questions: m of (prompt, left, right).
             states: of some people, from this model.
             user_index: (m,) whose question each is; all of the first person where not given.
+            base_reward: (m, 2) scores of left and right, where the model has a base reward that cannot score texts.
             progress: called while texts are embedded.
 
         Returns:
@@ -214,7 +218,8 @@ class FeatureRewardModel:
         """
         self._check_fitted()
         texts = [(prompt, reply) for prompt, *sides in questions for reply in sides]
-        items = self.items(texts, progress=progress)
+        scores = None if base_reward is None else np.asarray(base_reward, np.float64).reshape(-1)
+        items = self.items(texts, base_reward=scores, progress=progress)
         left = np.arange(0, len(texts), 2)
         index = np.zeros(len(questions), np.int64) if user_index is None else np.asarray(user_index)
         return self.method.prefer(items.take(left), items.take(left + 1), states, index)
@@ -253,8 +258,8 @@ class FeatureRewardModel:
         table = PreferenceDataset.from_columns(
             user=["-"] * len(texts), prompt=prompts, left=replies, right=replies, label=np.zeros(len(texts))
         )
-        if base_reward is None and callable(self.base_reward):
-            base_reward = self.base_reward(texts)
+        if base_reward is None:
+            base_reward = score_texts(self.base_reward, texts, cache=self.cache, progress=progress)
         return Items.of(
             embed_items(self.featurizer, texts, cache=self.cache, progress=progress),
             keys=table.item_keys()[table.left],
@@ -300,7 +305,7 @@ class FeatureRewardModel:
             "features": (str(self.features) if self.features is not None else "none") if by_name else None,
             "feature_options": self.feature_options if by_name else {},
             "feature_fingerprint": self.featurizer.fingerprint,
-            "base_reward": self.base_reward if isinstance(self.base_reward, str) else None,
+            "base_reward": save_base_reward(self.base_reward),
             "method": method.name,
             "fingerprint": method.fingerprint_,
             "data": self.info_,
@@ -343,7 +348,7 @@ class FeatureRewardModel:
         model = cls(
             config["features"] if features is None else features,
             method,
-            base_reward=config["base_reward"] if base_reward is None else base_reward,
+            base_reward=load_base_reward(config["base_reward"]) if base_reward is None else base_reward,
             cache=cache,
             feature_options=config["feature_options"] if features is None else None,
         )
