@@ -167,7 +167,7 @@ def write_audit(found: Audit, path: str | os.PathLike[str]) -> Path:
 def bench(
     data: Any,
     *,
-    methods: Sequence[Any] = ("pooled", "factor", "hierarchical"),
+    methods: str | Sequence[Any] = ("pooled", "factor", "hierarchical"),
     protocol: str | Sequence[str] | Mapping[str, str] = "new-items",
     seeds: int | Sequence[int] = 3,
     features: Any = "minilm",
@@ -181,7 +181,8 @@ def bench(
 
     Args:
         data: anything `palate.read` takes, or several data sets by name.
-        methods: names, `"name:setting=value,…"`, or `Method` instances. `pooled` always takes part.
+        methods: names, `"name:setting=value,…"`, or `Method` instances; or names in one text, with commas between them.
+            `pooled` always takes part.
         protocol: "new-items", "known-items" or "temporal", or several; or these by name of the data set.
         seeds: how many random splits, or which.
         features: as in `audit`; or these by name of the data set.
@@ -189,13 +190,13 @@ def bench(
         out: results folder; the cells already in it are kept.
         audited: put an audit of each data set beside the results in `out`.
         progress: called now and then.
-        settings: of `palate.evaluate.benchmark.benchmark` (`tune=`, `final=`, `folds=`, `ks=`, `workers=`, …).
+        settings: of `palate.evaluate.benchmark.benchmark` (`tune=`, `set_aside=`, `final=`, `folds=`, `ks=`, `workers=`, …).
 
     Returns:
         Results: `.rows`, `.to_frame()`, and `palate.write_report(results, "report.html")`.
     """
     from palate.evaluate.benchmark import benchmark
-    from palate.evaluate.results import Results
+    from palate.evaluate.results import Results, audit_file
     from palate.files import write_json
 
     datasets = _by_name(data)
@@ -216,7 +217,7 @@ def bench(
     if out is None or not audited:
         return found
     for name, dataset in datasets.items():
-        page = Path(out) / f"audit-{name}.json"
+        page = Path(out) / audit_file(name)
         if not page.exists():
             write_json(page, audit(dataset, features=items[name], progress=progress).to_dict())
     return Results.load(out)

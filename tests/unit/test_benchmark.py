@@ -14,11 +14,12 @@ from scipy.special import expit
 from palate.config import Config
 from palate.data import PreferenceDataset
 from palate.errors import ConfigError, FingerprintError, InputError, VersionError
-from palate.evaluate.benchmark import benchmark, plan
+from palate.evaluate.benchmark import benchmark
+from palate.evaluate.planning import plan
 from palate.evaluate.compare import compare
-from palate.evaluate.contenders import Contender, contenders
+from palate.evaluate.contenders import Contender, contenders, method_names
 from palate.evaluate.metrics import correct
-from palate.evaluate.results import GAINS, METRICS, PER_USER, ROW_KEYS, SEEN, Results, k_name
+from palate.evaluate.results import GAINS, METRICS, PER_USER, ROW_KEYS, SEEN, Results, audit_file, k_name
 from palate.evaluate.texts import TextContender
 from palate.evaluate.tuning import SPACES, Budget, candidates
 from palate.models.base import Method, Traits
@@ -319,12 +320,58 @@ def test_final_scores_only_people_who_were_set_aside(tmp_path):
     from palate.data import split
 
     dataset, features = town(users=120)
-    results = run(tmp_path, dataset, features, final=True)
-    ordinary = run(tmp_path, dataset, features, out=tmp_path / "ordinary", set_aside=True)
-    aside = set(split(dataset, "new-items", seed=0, final=True).final_users.tolist())
+    results = run(tmp_path, dataset, features, final=True, set_aside=0.4)
+    ordinary = run(tmp_path, dataset, features, out=tmp_path / "ordinary", set_aside=0.4)
+    aside = set(split(dataset, "new-items", seed=0, final=0.4).final_users.tolist())
+    assert 0.25 * dataset.n_users < len(aside) < 0.55 * dataset.n_users
     assert set(results.per_user["user"]) <= aside and "seen" not in {row["k"] for row in results.rows}
     assert not set(ordinary.per_user["user"]) & aside
     assert results.manifest["final"] and not ordinary.manifest["final"]
+    assert results.manifest["data"]["town"]["set_aside"] == ordinary.manifest["data"]["town"]["set_aside"] == 0.4
+
+
+def test_a_final_run_needs_people_whom_ordinary_runs_left_alone(tmp_path):
+    dataset, features = town(users=120)
+    with pytest.raises(ConfigError, match=r"of 'town' nobody is; give set_aside=0.3"):
+        run(tmp_path, dataset, features, final=True)
+    assert not list(tmp_path.iterdir()) and not Spy.fits
+    ordinary = run(tmp_path, dataset, features)
+    assert ordinary.manifest["data"]["town"]["set_aside"] == 0
+    with pytest.raises(ConfigError, match=r"set aside 0% of the people of 'town'; a final run of 30%"):
+        run(tmp_path, dataset, features, final=True, set_aside=0.3)
+    for share in (-0.1, 0.95):
+        with pytest.raises(ConfigError, match="must be from 0 to 0.9"):
+            run(tmp_path, dataset, features, set_aside=share)
+
+
+def test_more_people_set_aside_swaps_nobody():
+    from palate.data import split
+
+    dataset, _ = town(users=120)
+    few, many, default = (
+        set(split(dataset, "new-items", seed=0, final=share).final_users.tolist()) for share in (0.2, 0.5, True)
+    )
+    assert few < default < many
+    assert default == set(split(dataset, "new-items", seed=7, final=0.3).final_users.tolist())
+    with pytest.raises(ConfigError, match="below 1"):
+        split(dataset, "new-items", seed=0, final=1.5)
+
+
+@pytest.mark.parametrize("name", ["org/people", "..", "a\\b:c", "x" * 300])
+def test_any_name_of_data_makes_a_safe_file_of_its_audit(tmp_path, name):
+    import palate
+
+    dataset, features = town(users=30)
+    settings = {"methods": "pooled", "seeds": 1, "ks": (0,), "tune": False, "baseline": False, "features": features}
+    results = palate.bench({name: dataset}, out=tmp_path / "results", **settings)
+    assert set(results.audits) == {name}
+    (page,) = (tmp_path / "results").glob("audit-*.json")
+    assert {path.name for path in tmp_path.iterdir()} == {"results"} and len(page.name) < 90
+
+
+def test_audits_of_names_that_look_alike_are_two_files():
+    assert len({audit_file(name) for name in ("a/b", "a-b", "a:b")}) == 3
+    assert audit_file("simulated people") == "audit-simulated people.json"
 
 
 def tuned(dataset, features, tmp_path, name):
@@ -391,6 +438,21 @@ def test_every_value_of_a_tuning_space_is_a_setting_of_its_method(name):
     for setting, values in SPACES[name].items():
         for value in values:
             assert getattr(contender.make({setting: value}).config, setting) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("pooled,factor:rank=2,l2=3,hierarchical", ["pooled", "factor:rank=2,l2=3", "hierarchical"]),
+        ("factor:rank=2, l2=3, gpo:steps=10,width=8", ["factor:rank=2,l2=3", "gpo:steps=10,width=8"]),
+        ("pooled; factor:rank=2,l2=3", ["pooled", "factor:rank=2,l2=3"]),
+        ("factor:rank=2,magic", ["factor:rank=2", "magic"]),
+        ("pooled,rank=2", ["pooled", "rank=2"]),
+        (" , ", []),
+    ],
+)
+def test_methods_in_one_text_keep_the_commas_of_their_settings(text, names):
+    assert method_names(text) == names
 
 
 def test_contenders_by_name_setting_and_instance():

@@ -131,10 +131,11 @@ def _features() -> str:
 def _audit_all(data: Mapping[str, PreferenceDataset], out: Path, progress: Callable[..., None]) -> None:
     """The audits, by identity of items alone, where the benchmark looks for them."""
     from palate import api
+    from palate.evaluate.results import audit_file
     from palate.files import write_json
 
     for name, dataset in data.items():
-        write_json(out / f"audit-{name}.json", api.audit(dataset, progress=progress).to_dict())
+        write_json(out / audit_file(name), api.audit(dataset, progress=progress).to_dict())
 
 
 def _found(name: str, protocol: str, results: Results) -> Iterator[str]:

@@ -42,7 +42,7 @@ def part_people(
     fold: tuple[int, int] | None,
     test_people: float,
     validation_people: float,
-    final: bool,
+    final: float,
 ) -> PeopleParts:
     """Draw the parts.
 
@@ -52,7 +52,7 @@ def part_people(
         fold: (i, n) or None.
         test_people: fraction of new people among those not set aside; without a fold.
         validation_people: fraction of validation people among the rest.
-        final: whether to set people aside.
+        final: fraction of people to set aside; 0 for nobody. A larger fraction adds people and swaps nobody.
 
     Raises:
         SplitError: there are too few people for all parts.
@@ -65,7 +65,7 @@ def part_people(
         )
     number = np.zeros(dataset.n_users, np.int8)
     if final:
-        _take(number, _draws(dataset, _FINAL_SALT), FINAL_SHARE, PeopleParts.NAMES.index("final"))
+        _take(number, _draws(dataset, _FINAL_SALT), final, PeopleParts.NAMES.index("final"))
     draw = _draws(dataset, f"palate people {seed}")
     low, high = (0.0, test_people) if fold is None else (fold[0] / fold[1], (fold[0] + 1) / fold[1])
     # Turned so that the wanted fold begins at 0: then the smallest draws are always the new people.

@@ -10,7 +10,7 @@ import numpy as np
 
 from palate.data.cells import known_items_cells, new_items_cells, temporal_cells
 from palate.data.dataset import PreferenceDataset
-from palate.data.people import PeopleParts, part_people
+from palate.data.people import FINAL_SHARE, PeopleParts, part_people
 from palate.data.proof import prove
 from palate.errors import ConfigError, SplitError
 
@@ -125,7 +125,7 @@ def split(
     test_share: float | None = None,
     validation_share: float | None = None,
     part: str | None = "auto",
-    final: bool = False,
+    final: bool | float = False,
     required: Sequence[str] | None = None,
 ) -> Split:
     """Split people and rows for training, choosing settings, and testing.
@@ -151,8 +151,8 @@ def split(
         validation_share: the same for validation, by default 0.15 of prompts, 0.2 of items, 0.1 of rows.
         part: the column of `extra` that says "history" or "heldout" for known-items; "auto" uses one named `part`
             where it is there, None splits anew.
-        final: set 30 % of people aside, the same ones for every seed, and give their rows as `final_history` and
-            `final_test`.
+        final: fraction of people to set aside, the same ones for every seed; their rows are `final_history` and
+            `final_test`. True is 30 %.
         required: cells that must not be empty; by default all but the final ones, and those too with `final`.
 
     Raises:
@@ -160,7 +160,10 @@ def split(
         ConfigError: a setting is unknown or out of range.
     """
     _check_settings(protocol, fold, test_people, validation_people, test_share, validation_share, required)
-    people = part_people(dataset, seed, fold, test_people, validation_people, final)
+    aside = FINAL_SHARE if final is True else float(final)
+    if not 0 <= aside < 1:
+        raise ConfigError(f"final={final!r}; the share of people set aside must be 0 or more and below 1")
+    people = part_people(dataset, seed, fold, test_people, validation_people, aside)
     shares = (test_share, validation_share)
     if protocol == "new-items":
         cells = new_items_cells(dataset, people, seed, fold, *shares)

@@ -15,7 +15,8 @@ _HOMES = {
     "Results": "palate.evaluate.results",
     "SklearnBaseline": "palate.evaluate.baseline",
     "Standing": "palate.evaluate.standing",
-    "plan": "palate.evaluate.benchmark",
+    "Setup": "palate.evaluate.planning",
+    "plan": "palate.evaluate.planning",
 }
 
 __all__ = sorted(_HOMES)

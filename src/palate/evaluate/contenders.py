@@ -12,7 +12,7 @@ from palate.evaluate.texts import TextContender
 from palate.models import registry
 from palate.models.base import Method
 
-__all__ = ["BASELINE", "REFERENCE", "Contender", "contenders"]
+__all__ = ["BASELINE", "REFERENCE", "Contender", "contenders", "method_names"]
 
 REFERENCE = "pooled"
 """Gains are over this method; it always takes part."""
@@ -81,6 +81,24 @@ def contenders(
         if earlier is None or not contender.tunable:
             found[contender.label] = contender
     return tuple(found.values())
+
+
+def method_names(text: str) -> list[str]:
+    """Methods in one text, `"pooled,factor:rank=2,l2=3,hierarchical"`; between them stand commas or semicolons.
+
+    A comma before `setting=value` goes on with the settings of the method before it.
+    """
+    names: list[str] = []
+    for part in text.split(";"):
+        joins = False
+        for piece in filter(None, map(str.strip, part.split(","))):
+            head, equals, _ = piece.partition("=")
+            if joins and equals and ":" not in head:
+                names[-1] += f",{piece}"
+            else:
+                names.append(piece)
+                joins = ":" in piece
+    return names
 
 
 def _kind(contender: Contender | TextContender) -> object:

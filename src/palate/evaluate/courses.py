@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from palate.errors import ConfigError
 from palate.evaluate.protocol import Exam, largest_k, make_exam, part_of
 from palate.evaluate.standing import Standing, standing
 from palate.evaluate.tuning import TUNING_KS
@@ -45,7 +46,8 @@ class Course:
         protocol: of the splits.
         splits: by sample.
         part: "test", or "final" for the people set aside.
-        ks: numbers of answers asked for.
+        wanted_ks: numbers of answers asked for.
+        set_aside: share of people kept for the final run.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Course:
     splits: Mapping[Sample, Split]
     part: str
     wanted_ks: tuple[int, ...]
+    set_aside: float = 0.0
 
     @cached_property
     def everything(self) -> Comparisons:
@@ -135,7 +138,7 @@ def open_courses(
     *,
     folds: int | None,
     part: str,
-    set_aside: bool | None,
+    set_aside: float | bool | None,
     ks: Sequence[int],
     progress: Progress = silent,
 ) -> list[Course]:
@@ -148,19 +151,22 @@ def open_courses(
         samples: seeds and folds.
         folds: how many folds of people, or None.
         part: "test" or "final".
-        set_aside: keep 30 % of people for the final run; None does so for public data sets.
+        set_aside: share of people kept for the final run; None is 30 % of public data sets and nobody of others.
         ks: numbers of answers.
         progress: of featurizing.
+
+    Raises:
+        ConfigError: the final run has nobody to score.
     """
-    from palate.data import SOURCES, split
+    from palate.data import split
 
     courses = []
+    shares = {name: share_aside(dataset, set_aside, part) for name, dataset in datasets.items()}
     for name, dataset in datasets.items():
         wanted = features[name] if isinstance(features, Mapping) else features
         items = make_items(dataset, wanted, progress=progress)
         arrays = {key: column for key, column in vars(items).items() if column is not None}
         fingerprint = array_digest(arrays)
-        aside = part == "final" or (dataset.name in SOURCES if set_aside is None else set_aside)
         for protocol in protocols[name]:
             splits = {
                 sample: split(
@@ -168,12 +174,33 @@ def open_courses(
                     protocol,
                     seed=sample.seed,
                     fold=None if sample.fold < 0 else (sample.fold, folds),
-                    final=aside,
+                    final=shares[name],
                 )
                 for sample in samples
             }
-            courses.append(Course(name, dataset, items, fingerprint, protocol, splits, part, tuple(sorted(set(ks)))))
+            about = (name, dataset, items, fingerprint, protocol, splits, part)
+            courses.append(Course(*about, tuple(sorted(set(ks))), shares[name]))
     return courses
+
+
+def share_aside(dataset: PreferenceDataset, wanted: float | bool | None, part: str) -> float:
+    """The share of people kept for the final run: what is wanted, else 30 % of public data sets and nobody of others.
+
+    Raises:
+        ConfigError: `part` is "final" and nobody is kept, so that there would be nobody to score.
+    """
+    from palate.data import SOURCES
+    from palate.data.people import FINAL_SHARE
+
+    if wanted is None:
+        wanted = dataset.name in SOURCES
+    share = FINAL_SHARE if wanted is True else float(wanted)
+    if part == "final" and share == 0.0:
+        raise ConfigError(
+            f"final=True scores people set aside, and of {dataset.name!r} nobody is; give set_aside={FINAL_SHARE} to the "
+            "ordinary runs and to this one"
+        )
+    return share
 
 
 def make_items(dataset: PreferenceDataset, features: Any, *, progress: Progress = silent) -> Items:

@@ -11,8 +11,10 @@ report.html            written by `palate.report`
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +35,7 @@ __all__ = [
     "ROW_KEYS",
     "SEEN",
     "Results",
+    "audit_file",
     "k_name",
     "k_number",
     "result_row",
@@ -95,6 +98,14 @@ PER_USER = {
     "n_train": pl.Int32,  # the person's training or history rows
 }
 """Columns of the table of people."""
+
+
+def audit_file(name: str) -> str:
+    """File name of the audit of the data set `name`; a name that cannot be part of a file name is told by a digest."""
+    safe = re.sub(r"[^\w .=-]+", "-", name)[:60]
+    if safe != name or safe.startswith("."):
+        safe += "-" + hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+    return f"audit-{safe}.json"
 
 
 def k_name(k: int) -> str | int:
@@ -173,7 +184,9 @@ class Results:
                 cells=tuple(read_json(folder / "cells" / f"{key}.json") for key in manifest["cells"]),
                 per_user=pl.read_parquet(per_user),
                 audits={
-                    path.stem.removeprefix("audit-"): read_json(path) for path in sorted(folder.glob("audit-*.json"))
+                    name: read_json(folder / audit_file(name))
+                    for name in sorted(manifest["data"])
+                    if (folder / audit_file(name)).exists()
                 },
                 folder=folder,
             )
