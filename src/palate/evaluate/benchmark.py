@@ -11,18 +11,19 @@ from __future__ import annotations
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from palate.errors import ConfigError, FingerprintError
 from palate.evaluate.cells import Job, read_cell
 from palate.evaluate.courses import Course, Sample
+from palate.evaluate.gather import gather
 from palate.evaluate.planning import PlannedCell, Setup, plan
-from palate.evaluate.results import PER_USER, RESULTS_FORMAT, Results, read_manifest, write_tables
-from palate.evaluate.summary import Sitting, summarise
+from palate.evaluate.results import RESULTS_FORMAT, Results, read_manifest
+from palate.evaluate.sizes import parse_sizes, size_cells, size_jobs
 from palate.evaluate.texts import TextContender
 from palate.evaluate.tuning import Budget
 from palate.evaluate.workers import run_jobs
@@ -66,6 +67,7 @@ def benchmark(
         InputError: `out` is not a results folder, or is of a newer version (`VersionError`).
     """
     setup = Setup(**settings)
+    sizes = parse_sizes(setup.sizes)
     notes: list[str] = []
 
     def tell(line: str) -> None:
@@ -79,14 +81,17 @@ def benchmark(
         manifest = _manifest(planned, setup)
         _refuse_other_data(folder, earlier, manifest)
         write_json(folder / "manifest.json", manifest)
-        cells = _compute(planned, folder, setup.budget, workers, progress, tell)
-        return _finish(planned, cells, folder, manifest | {"notes": notes})
+        cells = _compute(planned, partial(_jobs, budget=setup.budget), folder, workers, progress, tell)
+        sized = size_cells(planned, cells, sizes)
+        more = [cell for own in sized.values() for cell in own]
+        cells |= _compute(more, size_jobs, folder, workers, progress, tell)
+        return gather(planned, sized, cells, folder, manifest | {"notes": notes})
 
     if out is not None:
         return run(Path(out))
     with tempfile.TemporaryDirectory(prefix="palate-bench-") as temporary:
         found = run(Path(temporary))
-        return Results(found.rows, found.manifest, found.skipped, found.cells, found.per_user)
+        return replace(found, folder=None)
 
 
 def _manifest(planned: Sequence[PlannedCell], setup: Setup) -> dict[str, Any]:
@@ -158,8 +163,8 @@ def _refuse_other_data(folder: Path, earlier: Mapping[str, Any] | None, manifest
 
 def _compute(
     planned: Sequence[PlannedCell],
+    jobs_of: Callable[[Sequence[PlannedCell]], Iterator[Job]],
     folder: Path,
-    budget: Budget,
     workers: int,
     progress: Progress,
     tell: Callable[[str], None],
@@ -174,7 +179,7 @@ def _compute(
             cells[cell.key] = found
     todo = [cell for cell in planned if cell.key not in cells]
     told: set[str] = set()
-    for done in run_jobs(_jobs(todo, budget), folder / "cells", workers=workers, progress=progress):
+    for done in run_jobs(jobs_of(todo), folder / "cells", workers=workers, progress=progress):
         cells[done["key"]] = done
         if done["status"] == "skipped" and done["reason"] not in told:
             told.add(done["reason"])
@@ -195,42 +200,3 @@ def _jobs(planned: Sequence[PlannedCell], budget: Budget) -> Iterator[Job]:
         sees = validation if cell.configurations > 1 else None
         texts = cell.course.dataset if isinstance(cell.contender, TextContender) else None
         yield Job(cell.key, cell.identity, cell.contender, exam, sees, budget, cell.course.group, texts)
-
-
-def _finish(
-    planned: Sequence[PlannedCell],
-    cells: Mapping[str, dict[str, Any]],
-    folder: Path,
-    manifest: dict[str, Any],
-) -> Results:
-    """Tables from the cells; what a method could not do everywhere it does not do at all."""
-    rows: list[dict[str, Any]] = []
-    skipped: list[dict[str, Any]] = []
-    people = [pl.DataFrame(schema=PER_USER)]
-    for course in {id(cell.course): cell.course for cell in planned}.values():
-        own = [cell for cell in planned if cell.course is course]
-        standings = {sample: course.standing(sample) for sample in course.splits}
-        sittings: dict[str, list[Sitting]] = {}
-        for label in dict.fromkeys(cell.contender.label for cell in own):
-            entries = [cell for cell in own if cell.contender.label == label]
-            reasons = [cells[cell.key]["reason"] for cell in entries if cells[cell.key]["status"] != "done"]
-            if reasons:
-                entry = {"data": course.name, "protocol": course.protocol, "method": label}
-                skipped.append(entry | {"reason": reasons[0]})
-                continue
-            sittings[label] = [
-                Sitting(
-                    cells[cell.key],
-                    pl.read_parquet(folder / "cells" / f"{cell.key}.parquet"),
-                    standings[cell.sample],
-                )
-                for cell in entries
-            ]
-        if sittings:
-            found, frame = summarise(sittings, by_prompt=course.by_prompt)
-            rows += found
-            people.append(frame)
-    manifest = manifest | {"complete": True, "cells": [cell.key for cell in planned]}
-    write_tables(folder, rows, skipped, pl.concat(people))
-    write_json(folder / "manifest.json", manifest)
-    return Results.load(folder)

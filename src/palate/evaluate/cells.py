@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CELL_FORMAT", "Job", "cell_key", "read_cell", "run_cell", "slug"]
 
-CELL_FORMAT = 1
+CELL_FORMAT = 2
 """Version of a cell's form and of how cells are computed; cells of another one are computed again."""
 
 
@@ -77,6 +77,8 @@ def cell_key(identity: Mapping[str, Any]) -> str:
     digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     fold = "" if identity["fold"] < 0 else f"-f{identity['fold']}"
     head = "-".join(slug(str(identity[name])) for name in ("data", "protocol", "method"))
+    if identity.get("size"):
+        head += "-{}={}".format(*identity["size"])
     return f"{head}-s{identity['seed']}{fold}-{digest}"
 
 
@@ -101,8 +103,8 @@ def run_cell(job: Job, folder: Path, progress: Progress = silent) -> dict[str, A
     """Compute a cell and write it; a method that cannot run on these data gives a cell with `status` "skipped".
 
     Returns:
-        The cell's JSON: identity, `status`, `reason`, `seconds` (tune, fit, and adapt and predict by k), `peak_memory`
-        in bytes, `settings` and `tuning`.
+        The cell's JSON: identity, `status`, `reason`, `trained_on` (users and comparisons), `seconds` (tune, fit, and adapt
+        and predict by k), `peak_memory` in bytes, `settings` and `tuning`.
     """
     seed, label = int(job.identity["seed"]), job.contender.label
     cell: dict[str, Any] = {"key": job.key, "cell_format": CELL_FORMAT, **job.identity}
@@ -119,6 +121,7 @@ def run_cell(job: Job, folder: Path, progress: Progress = silent) -> dict[str, A
     cell |= {
         "status": "done",
         "reason": None,
+        "trained_on": {"users": len(job.exam.train_users), "comparisons": len(job.exam.train)},
         "seconds": {
             "tune": round(tuned, 4),
             "fit": round(paper.fit_seconds, 4),

@@ -49,6 +49,8 @@ class Setup:
             data sets and nobody of others, True is 30 %.
         ks: numbers of answers after which new people are scored.
         baseline: let the scikit-learn baseline take part.
+        sizes: learning curves in training data too, as `palate.evaluate.sizes.parse_sizes` reads them:
+            "users=50,100,all", {"comparisons": [1000, 4000]}, or "users" for an eighth, a quarter and a half.
 
     Raises:
         ConfigError: a value out of its range.
@@ -65,6 +67,7 @@ class Setup:
     set_aside: float | bool | None = None
     ks: Sequence[int] = KS
     baseline: bool = True
+    sizes: str | Sequence[str] | Mapping[str, Sequence[int]] | None = None
 
     def __post_init__(self) -> None:
         if not self.methods:

@@ -5,7 +5,8 @@ audit-<data>.json      the audit of each data set, where one was made
 cells/<key>.json       one per data × protocol × method × seed × fold: seconds, memory, settings, tuning
 cells/<key>.parquet    its predictions, one line per held-out row and number of answers
 per_user.parquet       one line per data × protocol × method × seed × fold × k × person
-results.json           the rows of the tables, and what was skipped and why
+per_prompt.parquet     one line per data × protocol × method × prompt (or item, where prompts are few)
+results.json           the rows of the tables, paired differences, learning curves, and what was skipped and why
 report.html            written by `palate.report`
 """
 
@@ -15,7 +16,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,16 @@ from palate.files import atomic_path, read_json, write_json
 from palate.statistics import Estimate
 
 __all__ = [
+    "CEILINGS",
     "GAINS",
     "METRICS",
+    "PER_PROMPT",
     "PER_USER",
     "PREDICTIONS",
     "RESULTS_FORMAT",
     "ROW_KEYS",
     "SEEN",
+    "SIZE_KEYS",
     "Results",
     "audit_file",
     "k_name",
@@ -61,8 +65,16 @@ METRICS = (
 GAINS = ("accuracy_gain", "log_loss_gain")
 """Paired with `pooled` on the same rows of the same cells; positive is better in both."""
 
+CEILINGS = ("oracle", "consensus")
+"""Methods that are told the truth of simulated people: what can be reached knowing each person, and knowing nobody. They
+are lines to measure by, not competitors."""
+
 ROW_KEYS = ("data", "method", "protocol", "k", "metric", "value", "low", "high", "n_users", "seconds", "claim")
 """Keys of one result row. `seconds`: fitting, adapting at this k and predicting, mean over cells."""
+
+SIZE_KEYS = (*ROW_KEYS, "axis", "train_users", "train_comparisons")
+"""Keys of one row of a learning curve in training data: `axis` is "users" or "comparisons", and the two counts are how many
+of each a method was fitted to, mean over cells."""
 
 PREDICTIONS = {
     "seed": pl.Int32,
@@ -98,6 +110,26 @@ PER_USER = {
     "n_train": pl.Int32,  # the person's training or history rows
 }
 """Columns of the table of people."""
+
+PER_PROMPT = {
+    "data": pl.String,
+    "protocol": pl.String,
+    "method": pl.String,
+    "k": pl.Int32,
+    "kind": pl.String,  # "prompt", or "item" where prompts are few
+    "number": pl.Int32,  # of the prompt or item in the data set
+    "text": pl.String,  # how it begins
+    "n_users": pl.Int32,  # people who were asked about it
+    "raw": pl.Float64,  # mean over them of the gain in accuracy over pooled
+    "gain": pl.Float64,  # the same, shrunken (`palate.evaluate.prompts`)
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "of": pl.Int32,  # how many prompts there are; the next three are of all of them
+    "mean": pl.Float64,
+    "spread": pl.Float64,  # standard deviation between prompts beyond chance
+    "chance": pl.Float64,  # probability of such differences if all prompts were alike
+}
+"""Columns of the table of prompts."""
 
 
 def audit_file(name: str) -> str:
@@ -147,6 +179,9 @@ class Results:
         skipped: dicts `data protocol method reason`, methods that could not run and what they need.
         cells: the cells' JSON, each with its `key`.
         per_user: frame with the columns `PER_USER`.
+        per_prompt: frame with the columns `PER_PROMPT`.
+        differences: dicts of `palate.evaluate.differences.differences`: methods against one, all intervals at once.
+        sizes: dicts with `SIZE_KEYS`: methods fitted to parts of the training data.
         audits: data name -> the audit's dict.
         manifest: what was run with what.
         folder: where it lies, or None in memory.
@@ -157,6 +192,9 @@ class Results:
     skipped: tuple[dict[str, Any], ...] = ()
     cells: tuple[dict[str, Any], ...] = ()
     per_user: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PER_USER))
+    per_prompt: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PER_PROMPT))
+    differences: tuple[dict[str, Any], ...] = ()
+    sizes: tuple[dict[str, Any], ...] = ()
     audits: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     folder: Path | None = None
 
@@ -174,7 +212,6 @@ class Results:
             raise InputError(f"{folder}: no results here (no manifest.json); run palate bench -o {folder} first")
         if not manifest["complete"]:
             raise InputError(f"{folder}: this benchmark was stopped; run the same command again to finish it")
-        per_user = folder / "per_user.parquet"
         try:
             table = read_json(folder / "results.json")
             return cls(
@@ -182,7 +219,10 @@ class Results:
                 skipped=tuple(table["skipped"]),
                 manifest=manifest,
                 cells=tuple(read_json(folder / "cells" / f"{key}.json") for key in manifest["cells"]),
-                per_user=pl.read_parquet(per_user),
+                per_user=pl.read_parquet(folder / "per_user.parquet"),
+                per_prompt=_prompts(folder / "per_prompt.parquet"),
+                differences=tuple(table.get("differences", ())),
+                sizes=tuple({name: row[name] for name in SIZE_KEYS} for row in table.get("sizes", ())),
                 audits={
                     name: read_json(folder / audit_file(name))
                     for name in sorted(manifest["data"])
@@ -250,10 +290,15 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def write_tables(
-    folder: Path, rows: Iterable[Mapping[str, Any]], skipped: Iterable[Mapping[str, Any]], per_user: pl.DataFrame
-) -> None:
-    """Write `results.json` and `per_user.parquet`, each atomically."""
-    with atomic_path(folder / "per_user.parquet") as temporary:
-        per_user.write_parquet(temporary)
-    write_json(folder / "results.json", {"rows": list(rows), "skipped": list(skipped)})
+def _prompts(path: Path) -> pl.DataFrame:
+    """The table of prompts; empty in a folder of a version that had none."""
+    return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=PER_PROMPT)
+
+
+def write_tables(folder: Path, results: Results) -> None:
+    """Write `results.json`, `per_user.parquet` and `per_prompt.parquet`, each atomically."""
+    for name, frame in (("per_user", results.per_user), ("per_prompt", results.per_prompt)):
+        with atomic_path(folder / f"{name}.parquet") as temporary:
+            frame.write_parquet(temporary)
+    names = ("rows", "skipped", "differences", "sizes")
+    write_json(folder / "results.json", {name: list(getattr(results, name)) for name in names})

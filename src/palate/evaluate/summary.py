@@ -25,7 +25,7 @@ from palate.evaluate.standing import Standing
 from palate.rng import derive
 from palate.statistics import Estimate, mean_over_users_many, two_way_many
 
-__all__ = ["DRAWS", "Sitting", "summarise"]
+__all__ = ["DRAWS", "Asked", "Sitting", "asked_alike", "asked_at", "draws_for", "seconds_of", "summarise"]
 
 DRAWS = 1000
 """Resamples of people and of prompts or items behind every interval; fewer where there are millions of rows."""
@@ -49,7 +49,7 @@ class Sitting:
 
 
 @dataclass(frozen=True)
-class _Table:
+class Asked:
     """All rows asked at one k, over cells; the same for all methods.
 
     Args:
@@ -75,7 +75,7 @@ class _Table:
 
 
 def summarise(
-    sittings: Mapping[str, Sequence[Sitting]], *, by_prompt: bool, seed: int = 0
+    sittings: Mapping[str, Sequence[Sitting]], *, by_prompt: bool, seed: int = 0, brief: bool = False
 ) -> tuple[list[dict[str, Any]], pl.DataFrame]:
     """Result rows and the table of people of one data set and protocol.
 
@@ -84,30 +84,32 @@ def summarise(
             rows than the reference (a capped contender) is compared with the reference on those rows.
         by_prompt: resample prompts; else the two items of each row.
         seed: of the resamples.
+        brief: accuracy, log-loss and their gains only, and no table of people.
 
     Returns:
         Rows with the keys of `palate.evaluate.results.ROW_KEYS`, and a frame with the columns `PER_USER`.
     """
     rows: list[dict[str, Any]] = []
     people: list[pl.DataFrame] = []
-    for group, emitted in _groups(sittings):
+    for group, emitted in asked_alike(sittings):
         ks = sorted({int(k) for one in group[emitted[0]] for k in one.predictions["k"].unique()})
         for k in ks:
-            table = _table(group, k, by_prompt)
-            for metric, label, estimate in _estimates(table, list(group), seed):
+            table = asked_at(group, k, by_prompt)
+            for metric, label, estimate in _estimates(table, list(group), seed, brief):
                 if label not in emitted:
                     continue
                 cells = [one.cell for one in group[label]]
-                seconds = float(np.mean([_seconds(cell, k) for cell in cells]))
+                seconds = float(np.mean([seconds_of(cell, k) for cell in cells]))
                 data, protocol = cells[0]["data"], cells[0]["protocol"]
                 rows.append(result_row(data, label, protocol, k, metric, estimate, seconds))
-            people += [_people(table, j, group[label], k) for j, label in enumerate(group) if label in emitted]
+            if not brief:
+                people += [_people(table, j, group[label], k) for j, label in enumerate(group) if label in emitted]
     order = {label: i for i, label in enumerate(sittings)}
     rows.sort(key=lambda row: (order[row["method"]], -1 if row["k"] == "seen" else row["k"]))
     return rows, pl.concat(people) if people else pl.DataFrame(schema=PER_USER)
 
 
-def _groups(
+def asked_alike(
     sittings: Mapping[str, Sequence[Sitting]],
 ) -> list[tuple[dict[str, Sequence[Sitting]], list[str]]]:
     """Methods that were asked the same rows, and which of them to report; each group has the reference."""
@@ -128,13 +130,23 @@ def _groups(
     return groups
 
 
-def _seconds(cell: Mapping[str, Any], k: int) -> float:
+def seconds_of(cell: Mapping[str, Any], k: int) -> float:
     """Fitting, adapting at this k and predicting."""
     seconds = cell["seconds"]
     return seconds["fit"] + seconds["adapt"].get(str(k), 0.0) + seconds["predict"].get(str(k), 0.0)
 
 
-def _table(sittings: Mapping[str, Sequence[Sitting]], k: int, by_prompt: bool) -> _Table:
+def draws_for(numbers: int) -> int:
+    """How many resamples for so many numbers.
+
+    The width of an interval comes from an analytic error, the draws only give its shape: 200 are enough where more cost
+    minutes.
+    """
+    return int(np.clip(_WORK // max(1, numbers), _FEWEST_DRAWS, DRAWS))
+
+
+def asked_at(sittings: Mapping[str, Sequence[Sitting]], k: int, by_prompt: bool) -> Asked:
+    """The rows asked at `k`, over cells, with the probabilities of all methods side by side."""
     labels = list(sittings)
     frames = [one.predictions.filter(pl.col("k") == k) for one in sittings[labels[0]]]
     stacked = pl.concat(frames)
@@ -155,7 +167,7 @@ def _table(sittings: Mapping[str, Sequence[Sitting]], k: int, by_prompt: bool) -
             [getattr(one, name)[frame["user"].to_numpy()] for one, frame in zip(standings, frames, strict=True)]
         )
 
-    return _Table(
+    return Asked(
         sitting=sitting,
         user=user,
         group=stacked["group"].to_numpy() if by_prompt else stacked.select("left", "right").to_numpy(),
@@ -169,13 +181,16 @@ def _table(sittings: Mapping[str, Sequence[Sitting]], k: int, by_prompt: bool) -
     )
 
 
-def _estimates(table: _Table, labels: Sequence[str], seed: int) -> list[tuple[str, str, Estimate]]:
+def _estimates(table: Asked, labels: Sequence[str], seed: int, brief: bool) -> list[tuple[str, str, Estimate]]:
     """(metric, method, estimate) for all metrics and gains."""
     hits = correct(table.label[:, None], table.probability)
     losses = log_loss(table.label[:, None], table.probability)
     reference = labels.index(REFERENCE) if REFERENCE in labels else None
+    choices = _crossed(table, {"accuracy": hits, "log_loss": losses}, labels, seed, reference=reference)
+    if brief:
+        return choices
     return [
-        *_crossed(table, {"accuracy": hits, "log_loss": losses}, labels, seed, reference=reference),
+        *choices,
         *_per_person(table, labels, seed),
         *_crossed(table, {"minority_accuracy": hits}, labels, seed, among=table.minority),
         *_crossed(table, {"worst_tenth_accuracy": hits}, labels, seed, among=table.worst),
@@ -183,7 +198,7 @@ def _estimates(table: _Table, labels: Sequence[str], seed: int) -> list[tuple[st
 
 
 def _crossed(
-    table: _Table,
+    table: Asked,
     columns: Mapping[str, np.ndarray],
     labels: Sequence[str],
     seed: int,
@@ -210,14 +225,13 @@ def _crossed(
         table.group[kept],
         weight=table.weight[kept],
         rng=derive(seed, "intervals"),
-        # the width comes from an analytic error, the draws only give the shape: 200 are enough where more cost minutes
-        draws=int(np.clip(_WORK // max(1, values.size), _FEWEST_DRAWS, DRAWS)),
+        draws=draws_for(values.size),
         contrasts=contrasts,
     )
     return [(metric, label, estimate) for (metric, label), estimate in zip(names, estimates, strict=True)]
 
 
-def _per_person(table: _Table, labels: Sequence[str], seed: int) -> list[tuple[str, str, Estimate]]:
+def _per_person(table: Asked, labels: Sequence[str], seed: int) -> list[tuple[str, str, Estimate]]:
     """AUC and calibration: one value per person, resampling people."""
     people, user = np.unique(table.user, return_inverse=True)
     owner = np.searchsorted(people, table.owner)
@@ -237,7 +251,7 @@ def _per_person(table: _Table, labels: Sequence[str], seed: int) -> list[tuple[s
     return [(metric, label, estimate) for (metric, label), estimate in zip(names, estimates, strict=True)]
 
 
-def _people(table: _Table, column: int, sittings: Sequence[Sitting], k: int) -> pl.DataFrame:
+def _people(table: Asked, column: int, sittings: Sequence[Sitting], k: int) -> pl.DataFrame:
     """One line per cell and person."""
     p, n = table.probability[:, column], len(table.owner)
     cells = [sittings[i].cell for i in table.cell]
