@@ -58,16 +58,16 @@ def test_rewards_by_hand():
         np.testing.assert_allclose(method.basis(items)[i], basis)
 
 
-def problem(*, spectral: bool = False) -> tuple[fit._Table, fit._Space, torch.Tensor, torch.Tensor]:
+def problem(*, spectral: bool = False) -> tuple[fit.Table, fit._Space, torch.Tensor, torch.Tensor]:
     rows = tiny()
-    table = fit._tabulate(rows, np.linspace(-0.3, 0.3, 12), rows.weight)
+    table = fit.tabulate(rows, np.linspace(-0.3, 0.3, 12), rows.weight)
     space = fit._Space(table, 2, fit_shared(rows), spectral=spectral, rng=np.random.default_rng(0))
     mode = torch.randn(3, 2, generator=torch.Generator().manual_seed(1))
     factor = torch.tril(0.4 * torch.rand(3, 2, 2, generator=torch.Generator().manual_seed(2))) + 0.3 * torch.eye(2)
     return table, space, mode, factor
 
 
-def loop_loss(table: fit._Table, space: fit._Space, mode: torch.Tensor, factor: torch.Tensor) -> float:
+def loop_loss(table: fit.Table, space: fit._Space, mode: torch.Tensor, factor: torch.Tensor) -> float:
     """−ELBO with a loop over rows, integrals by adaptive quadrature and divergences entry by entry."""
     mean = {name: value.detach().double().numpy() for name, value in space.means.items()}
     variance = {name: np.exp(2 * value.detach().double().numpy()) for name, value in space.deviations.items()}
@@ -109,7 +109,7 @@ def loop_loss(table: fit._Table, space: fit._Space, mode: torch.Tensor, factor: 
 @pytest.mark.parametrize("spectral", [False, True])
 def test_the_bound_and_its_gradient_equal_the_loop(spectral):
     table, space, mode, factor = problem(spectral=spectral)
-    expected = fit._expectation(table, mode, factor)
+    expected = fit._Expected.of(table, mode, factor)
     loss = space.loss(table, expected, None)
     assert loss.item() == pytest.approx(loop_loss(table, space, mode, factor), rel=1e-4)
     loss.backward()
@@ -134,11 +134,11 @@ def test_absorbing_the_population_changes_no_reward():
     table, space, mode, factor = problem()
     mean, population = torch.tensor([0.3, -0.2]), torch.tensor([[1.2, 0.0], [0.4, 0.7]])
     with torch.no_grad():
-        f, c, _, _ = space.items(table)
-        before = f[:, None] + c @ (mean[:, None] + population @ mode.T)
+        rewards, _ = space.items(table)
+        before = rewards[:, :1] + rewards[:, 1:] @ (mean[:, None] + population @ mode.T)
         space.move(mean, population)
-        f, c, _, _ = space.items(table)
-        after = f[:, None] + c @ mode.T
+        rewards, _ = space.items(table)
+        after = rewards[:, :1] + rewards[:, 1:] @ mode.T
     np.testing.assert_allclose(before.numpy(), after.numpy(), atol=1e-5)
 
 

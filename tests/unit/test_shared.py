@@ -7,6 +7,7 @@ import pytest
 from scipy.special import expit
 
 from palate.models import shared as module
+from palate.models.hierarchical_table import tabulate
 from palate.models.likelihood import fit_weights
 from palate.models.shared import SharedReward, fit_shared, locate, pair_scale
 from palate.types import Comparisons, Items
@@ -144,3 +145,10 @@ def test_pair_scale_is_the_weighted_root_mean_square():
     items = Items.of(np.array([[0.0, 1.0], [3.0, 1.0], [1.0, 1.0]]))
     comparisons = Comparisons.of(items, [1, 2], [0, 0], [0, 0], [1.0, 0.0], weight=[1.0, 3.0])
     np.testing.assert_allclose(pair_scale(comparisons), [np.sqrt((9 + 3) / 4), 1.0])
+
+
+def test_rows_of_weight_zero_do_not_make_an_item_shared():
+    items = Items.of(np.zeros((2, 0)), keys=np.array([5, 9]))
+    rows = Comparisons.of(items, [0, 0], [1, 1], [0, 1], [1.0, 0.0], n_users=2)
+    assert list(tabulate(rows, np.zeros(2), np.array([1.0, 1.0])).keys) == [5, 9]
+    assert len(tabulate(rows, np.zeros(2), np.array([1.0, 0.0])).keys) == 0

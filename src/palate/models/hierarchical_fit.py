@@ -29,7 +29,8 @@ import torch.nn.functional as F
 from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
-from palate.models.shared import SharedReward, fit_shared, locate, pair_scale
+from palate.models.hierarchical_table import Table, tabulate
+from palate.models.shared import SharedReward, fit_shared
 from palate.models.tastes import Tastes, design_weights, merge
 from palate.progress import Progress
 from palate.rng import torch_generator
@@ -42,25 +43,6 @@ _SHARES = _SHARES / _SHARES.sum()
 
 _MAX_ROWS = 131_072
 """Rows in one M step; larger data are subsampled anew at each step, with the likelihood scaled up."""
-
-
-@dataclass(frozen=True)
-class _Table:
-    """The training rows over the items that occur in them: x (n, q), own (n,) index of the known item or −1."""
-
-    x: torch.Tensor
-    own: torch.Tensor
-    left: torch.Tensor
-    right: torch.Tensor
-    user: torch.Tensor
-    sign: torch.Tensor
-    share: torch.Tensor
-    weight: torch.Tensor
-    offset: torch.Tensor
-    n_users: int
-    keys: np.ndarray
-    center: np.ndarray
-    rotation: np.ndarray
 
 
 def learn_tastes(
@@ -96,7 +78,7 @@ def learn_tastes(
     Returns:
         The learned space; λ ~ N(0, I) in it. Time per step is about m·r + items·d·r operations.
     """
-    table = _tabulate(comparisons, offset, design_weights(comparisons, correlation))
+    table = tabulate(comparisons, offset, design_weights(comparisons, correlation))
     # Only a start; where learning its scales would take as long as all the rest, they are given.
     shared = fit_shared(comparisons, offset, l2=None if len(table.x) <= _MOST_ITEMS_FOR_SCALES else 1.0)
     found = []
@@ -129,7 +111,7 @@ def _few_threads(rows: int) -> Iterator[None]:
 
 def _climb(
     space: _Space,
-    table: _Table,
+    table: Table,
     *,
     epochs: int,
     steps: int,
@@ -147,7 +129,7 @@ def _climb(
         # Random loadings say nothing yet about people: they first have to lean towards the rows.
         if round_ or space.spectral:
             mode, factor = _people(space, table, mode, factor)
-        expected = _expectation(table, mode, factor)
+        expected = _Expected.of(table, mode, factor)
         for _ in range(steps):
             loss = space.loss(table, expected, _rows(table, generator))
             optimiser.zero_grad(set_to_none=True)
@@ -157,60 +139,11 @@ def _climb(
         told(round_ + 1)
 
 
-def _tabulate(comparisons: Comparisons, offset: np.ndarray, weight: np.ndarray) -> _Table:
-    items, m = comparisons.items, len(comparisons)
-    used, ends = np.unique(np.concatenate([comparisons.left, comparisons.right]), return_inverse=True)
-    center, rotation = _rotation(comparisons, used)
-    keys = _shared_keys(items.keys[used][ends], np.tile(comparisons.user, 2))
-    label = comparisons.label
-    ends = torch.from_numpy(ends.astype(np.int64))
-    single = torch.float32
-    return _Table(
-        x=torch.from_numpy((items.features[used] - center) @ rotation).to(single),
-        own=torch.from_numpy(locate(keys, items.keys[used])),
-        left=ends[:m],
-        right=ends[m:],
-        user=torch.from_numpy(comparisons.user.astype(np.int64)),
-        sign=torch.from_numpy(np.where(label >= 0.5, 1.0, -1.0)).to(single),
-        share=torch.from_numpy(np.maximum(label, 1.0 - label)).to(single),
-        weight=torch.from_numpy(weight).to(single),
-        offset=torch.from_numpy(offset).to(single),
-        n_users=comparisons.n_users,
-        keys=keys,
-        center=center,
-        rotation=rotation,
-    )
-
-
-def _shared_keys(keys: np.ndarray, user: np.ndarray) -> np.ndarray:
-    """Sorted keys that at least two people have judged: with one, the item's effect is that person's taste."""
-    pairs = np.unique(np.stack([keys, user], 1)[keys >= 0], axis=0)
-    found, people_each = np.unique(pairs[:, 0], return_counts=True)
-    return found[people_each >= 2]
-
-
-def _rotation(comparisons: Comparisons, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Center (d,) and rotation (d, q) to uncorrelated coordinates with mean squared length 1.
-
-    In these coordinates a factorised posterior of linear weights is nearly exact, because columns are orthogonal.
-    """
-    items = comparisons.items
-    if items.dim == 0:
-        return np.zeros(0), np.zeros((0, 0))
-    scale = pair_scale(comparisons)
-    center = items.features[used].mean(0, dtype=np.float64)
-    x = (items.features[used] - center) / scale
-    values, vectors = np.linalg.eigh(x.T @ x / len(x))
-    kept = values > 1e-6 * values[-1]
-    length = math.sqrt(max(values[kept].sum(), np.finfo(float).tiny))
-    return center, vectors[:, kept][:, ::-1] / scale[:, None] / length
-
-
 class _Space:
     """The M step's parameters: posterior means and log deviations of β, b, W and δ, and log scales τ."""
 
     def __init__(
-        self, table: _Table, rank: int, shared: SharedReward, *, spectral: bool, rng: np.random.Generator
+        self, table: Table, rank: int, shared: SharedReward, *, spectral: bool, rng: np.random.Generator
     ) -> None:
         q, k = table.x.shape[1], max(len(table.keys), 1)
         generator = torch_generator(rng)
@@ -237,7 +170,7 @@ class _Space:
         return [*self.means.values(), *self.deviations.values(), *self.scales.values()]
 
     @torch.no_grad()
-    def start_from(self, shared: SharedReward, table: _Table) -> None:
+    def start_from(self, shared: SharedReward, table: Table) -> None:
         """Begin at the reward that ignores people, so that few rounds suffice."""
         if self.has["beta"]:
             # shared.beta weighs standardised features; the rotation's columns are orthogonal in those.
@@ -250,10 +183,9 @@ class _Space:
             self.scales["effects"].fill_(0.5 * math.log(max(shared.effect_variance, 1e-4)))
 
     @torch.no_grad()
-    def start_on_spectrum(self, table: _Table, rng: np.random.Generator) -> None:
+    def start_on_spectrum(self, table: Table, rng: np.random.Generator) -> None:
         """Begin on the axes along which people's residuals vary most, in the metric of the prior on W and δ."""
-        f, _, _, _ = self.items(table)
-        chance = torch.sigmoid(table.offset + f[table.left] - f[table.right])
+        chance = torch.sigmoid(table.offset + self.pairs(table, None).f)
         label = torch.where(table.sign > 0, table.share, 1 - table.share)
         residual = (table.weight * (label - chance)).double().numpy()
         user, left, right = table.user.numpy(), table.left.numpy(), table.right.numpy()
@@ -281,34 +213,39 @@ class _Space:
         self.means["content"][:, :rank] = torch.from_numpy(a * axes[:q]).float()
         self.means["loadings"][:, :rank] = torch.from_numpy(b * axes[q:]).float()
 
-    def items(self, table: _Table) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """f (n,), c (n, r) and their posterior variances."""
-        x, own = table.x, table.own.clamp(min=0)
-        known = (table.own >= 0).to(x.dtype)
-        variance = {name: torch.exp(2 * d) for name, d in self.deviations.items()}
-        squares = x.square()
-        f = x @ self.means["beta"] + known * self.means["effects"][own]
-        c = x @ self.means["content"] + known[:, None] * self.means["loadings"][own]
-        f_variance = squares @ variance["beta"] + known * variance["effects"][own]
-        c_variance = squares @ variance["content"] + known[:, None] * variance["loadings"][own]
-        return f, c, f_variance, c_variance
+    def items(self, table: Table) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, 1 + r) posterior means of [f, c] of each item, and their variances."""
+        own = table.own.clamp(min=0)
+        known = (table.own >= 0).to(table.x.dtype)[:, None]
 
-    def loss(self, table: _Table, expected: _Expected, rows: torch.Tensor | None) -> torch.Tensor:
+        def both(x: torch.Tensor, of: dict[str, torch.Tensor]) -> torch.Tensor:
+            # One product for f and c together: the items' table is the largest thing here, and is read once.
+            per_key = torch.cat([of["effects"][:, None], of["loadings"]], 1)
+            found = known * per_key.index_select(0, own)
+            return torch.addmm(found, x, torch.cat([of["beta"][:, None], of["content"]], 1)) if x.shape[1] else found
+
+        variance = {name: torch.exp(2 * d) for name, d in self.deviations.items()}
+        return both(table.x, self.means), both(table.squares, variance)
+
+    def pairs(self, table: Table, rows: torch.Tensor | None) -> _Pairs:
+        """What the items' posterior says about the given rows; all of them for None."""
+        left, right = (table.left, table.right) if rows is None else (table.left[rows], table.right[rows])
+        mean, variance = self.items(table)
+        mean = mean.index_select(0, left) - mean.index_select(0, right)
+        variance = variance.index_select(0, left) + variance.index_select(0, right)
+        return _Pairs(mean[:, 0], mean[:, 1:], variance[:, 0], variance[:, 1:])
+
+    def loss(self, table: Table, expected: _Expected, rows: torch.Tensor | None) -> torch.Tensor:
         """The negative evidence lower bound, the people's own divergence (constant here) left out."""
-        f, c, f_variance, c_variance = self.items(table)
-        left, right, offset = table.left, table.right, table.offset
-        mean, square, factor = expected.mean, expected.square, expected.factor
-        weight, sign, share = table.weight, table.sign, table.share
+        offset, weight, sign, share = table.offset, table.weight, table.sign, table.share
         scale = 1.0
         if rows is not None:
-            scale = len(left) / len(rows)
-            left, right, offset, weight, sign, share = (t[rows] for t in (left, right, offset, weight, sign, share))
-            mean, square, factor = mean[rows], square[rows], factor[rows]
-        v = c[left] - c[right]
-        margin = offset + f[left] - f[right] + (mean * v).sum(1)
-        variance = (v[:, None, :] @ factor)[:, 0].square().sum(1)
-        variance = variance + (square * (c_variance[left] + c_variance[right])).sum(1)
-        variance = variance + f_variance[left] + f_variance[right]
+            scale = len(weight) / len(rows)
+            offset, weight, sign, share = (t[rows] for t in (offset, weight, sign, share))
+            expected = expected.take(rows)
+        pairs = self.pairs(table, rows)
+        margin = offset + pairs.f + (expected.mean * pairs.v).sum(1)
+        variance = expected.variance(pairs)
         return scale * (weight * _expected_nll(margin, variance, sign, share)).sum() + self.divergence()
 
     def divergence(self) -> torch.Tensor:
@@ -330,7 +267,7 @@ class _Space:
             self.means[name].copy_(self.means[name] @ factor)
 
     @torch.no_grad()
-    def tastes(self, table: _Table) -> Tastes:
+    def tastes(self, table: Table) -> Tastes:
         mean = {name: value.double().numpy().copy() for name, value in self.means.items()}
         keys = table.keys if len(table.keys) else np.array([-1])
         return Tastes(
@@ -348,21 +285,44 @@ _START_SCALES = {"beta": 1.0, "effects": 1.0, "content": 0.3, "loadings": 0.5}
 
 
 @dataclass(frozen=True)
+class _Pairs:
+    """Of each row: f(left) − f(right) (m,), v = c(left) − c(right) (m, r), and their posterior variances."""
+
+    f: torch.Tensor
+    v: torch.Tensor
+    f_variance: torch.Tensor
+    v_variance: torch.Tensor
+
+
+@dataclass(frozen=True)
 class _Expected:
-    """The people's moments row by row: mean (m, r), E[λ²] (m, r), covariance factor (m, r, r)."""
+    """The people's moments row by row: mean (m, r), E[λ²] (m, r), covariance (m, r, r)."""
 
     mean: torch.Tensor
     square: torch.Tensor
-    factor: torch.Tensor
+    covariance: torch.Tensor
 
+    @classmethod
+    def of(cls, table: Table, mode: torch.Tensor, factor: torch.Tensor) -> _Expected:
+        covariance = factor @ factor.transpose(1, 2)
+        square = mode.square() + covariance.diagonal(dim1=1, dim2=2)
+        return cls(*(moment.index_select(0, table.user) for moment in (mode, square, covariance)))
 
-def _expectation(table: _Table, mode: torch.Tensor, factor: torch.Tensor) -> _Expected:
-    square = mode.square() + factor.square().sum(2)
-    return _Expected(mode[table.user], square[table.user], factor[table.user])
+    def take(self, rows: torch.Tensor) -> _Expected:
+        return _Expected(self.mean[rows], self.square[rows], self.covariance[rows])
+
+    def variance(self, pairs: _Pairs) -> torch.Tensor:
+        """(m,) variance of the logit under the posteriors of people and items."""
+        v = pairs.v
+        with torch.no_grad():
+            image = torch.bmm(self.covariance, v[:, :, None])[:, :, 0]
+        # vᵀΣv with its gradient 2Σv, from one product with Σ instead of three.
+        taste = (2 * v - v.detach()).mul(image).sum(1)
+        return taste + (self.square * pairs.v_variance).sum(1) + pairs.f_variance
 
 
 def _people(
-    space: _Space, table: _Table, mode: torch.Tensor, factor: torch.Tensor, sweeps: int = 2
+    space: _Space, table: Table, mode: torch.Tensor, factor: torch.Tensor, sweeps: int = 2
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """E step: people's Gaussian posteriors given the items' posteriors, warm started; then the space is moved.
 
@@ -370,25 +330,18 @@ def _people(
     overshoots. What is not known of the items widens the logits, so that people are not over-explained early on.
     """
     with torch.no_grad():
-        f, c, f_variance, c_variance = space.items(table)
-        left, right, user, weight = table.left, table.right, table.user, table.weight
-        v = c[left] - c[right]
-        own = c_variance[left] + c_variance[right]
-        fixed = table.offset + f[left] - f[right]
-        fixed_variance = f_variance[left] + f_variance[right]
+        pairs = space.pairs(table, None)
+        user, weight, v = table.user, table.weight, pairs.v
+        fixed = table.offset + pairs.f
         label = torch.where(table.sign > 0, table.share, 1 - table.share)
         n, r = mode.shape
         identity = torch.eye(r)
         for _ in range(sweeps):
             margin = fixed + (mode[user] * v).sum(1)
-            square = mode.square() + factor.square().sum(2)
-            variance = (
-                (v[:, None, :] @ factor[user])[:, 0].square().sum(1) + (square[user] * own).sum(1) + fixed_variance
-            )
-            xi = torch.sqrt(margin.square() + variance + 1e-8)
+            xi = torch.sqrt(margin.square() + _Expected.of(table, mode, factor).variance(pairs) + 1e-8)
             bend = weight * torch.tanh(xi / 2) / (2 * xi)
             precision = identity.repeat(n, 1, 1).index_add_(0, user, (bend[:, None] * v)[:, :, None] * v[:, None, :])
-            precision += torch.diag_embed(torch.zeros(n, r).index_add_(0, user, bend[:, None] * own))
+            precision += torch.diag_embed(torch.zeros(n, r).index_add_(0, user, bend[:, None] * pairs.v_variance))
             pull = torch.zeros(n, r).index_add_(0, user, (weight * (label - 0.5) - bend * fixed)[:, None] * v)
             lower = torch.linalg.cholesky(precision)
             mode = torch.cholesky_solve(pull[:, :, None], lower)[:, :, 0]
@@ -401,7 +354,7 @@ def _people(
         return (mode - mean) @ inverse.T, inverse @ factor
 
 
-def _rows(table: _Table, generator: torch.Generator) -> torch.Tensor | None:
+def _rows(table: Table, generator: torch.Generator) -> torch.Tensor | None:
     m = len(table.left)
     return None if m <= _MAX_ROWS else torch.randint(m, (_MAX_ROWS,), generator=generator)
 

@@ -125,7 +125,7 @@ def fit_shared(
     d, k = problem.sizes
     variances = np.full(2, 1.0 / l2) if l2 is not None else np.array([1.0 / max(d, 1), 0.5])
     weights, shift = np.zeros(d + k), np.zeros(2)
-    solver = _dense_solver if d + k <= _DENSE_LIMIT else _sparse_solver
+    solver = _dense_solver if d + k <= _DENSE_LIMIT else _SparseSolver(d + k)
     for round_ in range(_MAX_ROUNDS if d + k else 0):
         weights, moved, inverse_trace = _newton_step(problem, weights, variances, solver, traces=l2 is None)
         progress(round_ + 1, _MAX_ROUNDS, "shared reward")
@@ -217,12 +217,17 @@ class _Problem:
         d = self.x.shape[1]
         return self.offset + self.pairs @ (self.x @ weights[:d] + self.owner @ weights[d:])
 
+    def laplacian(self, curvature: np.ndarray) -> sparse.csr_matrix:
+        """(n, n) the Hessian in the space of items: a weighted graph, far smaller than one row per comparison."""
+        return (self.pairs.T @ self.pairs.multiply(curvature[:, None])).tocsr()
+
     def objective(self, weights: np.ndarray, penalty: np.ndarray) -> float:
         eta = self.logit(weights)
         return float(self.weight @ (np.logaddexp(0.0, eta) - self.label * eta) + 0.5 * penalty @ weights**2)
 
 
-_Solver = Callable[[_Problem, sparse.csr_matrix, np.ndarray, np.ndarray, bool], tuple[np.ndarray, np.ndarray]]
+_Solver = Callable[[_Problem, np.ndarray, np.ndarray, np.ndarray, bool], tuple[np.ndarray, np.ndarray]]
+"""(problem, curvature of each row, penalty, slope, traces wanted) -> H⁻¹ slope and the traces of H⁻¹ of both blocks."""
 
 
 def _newton_step(
@@ -235,9 +240,7 @@ def _newton_step(
     by_item = problem.pairs.T @ (problem.weight * (probability - problem.label))
     slope = np.concatenate([by_item @ problem.x, problem.owner.T @ by_item]) + penalty * weights
     curvature = problem.weight * probability * (1.0 - probability)
-    # The Hessian in the space of items: a weighted graph Laplacian, far smaller than one row per comparison.
-    laplacian = (problem.pairs.T @ problem.pairs.multiply(curvature[:, None])).tocsr()
-    step, inverse_trace = solver(problem, laplacian, penalty, slope, traces)
+    step, inverse_trace = solver(problem, curvature, penalty, slope, traces)
     decrement = float(slope @ step)
     before, length = problem.objective(weights, penalty), 1.0
     while length > 1e-6 and problem.objective(weights - length * step, penalty) > before - 1e-4 * length * decrement:
@@ -249,10 +252,11 @@ def _newton_step(
 
 
 def _dense_solver(
-    problem: _Problem, laplacian: sparse.csr_matrix, penalty: np.ndarray, slope: np.ndarray, traces: bool
+    problem: _Problem, curvature: np.ndarray, penalty: np.ndarray, slope: np.ndarray, traces: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """H⁻¹ slope and the traces of H⁻¹ by one Cholesky factorisation."""
     d, k = problem.sizes
+    laplacian = problem.laplacian(curvature)
     hessian = np.empty((d + k, d + k))
     by_item = laplacian @ problem.x
     hessian[:d, :d] = problem.x.T @ by_item
@@ -268,46 +272,85 @@ def _dense_solver(
     return step, np.array([diagonal[:d].sum(), diagonal[d:].sum()])
 
 
-def _sparse_solver(
-    problem: _Problem, laplacian: sparse.csr_matrix, penalty: np.ndarray, slope: np.ndarray, traces: bool
-) -> tuple[np.ndarray, np.ndarray]:
+class _SparseSolver:
     """The same without a large dense matrix: features eliminated exactly, item effects by conjugate gradients.
 
-    The traces are Hutchinson's estimate from fixed ±1 probes, the same in every run and round.
+    The traces are Hutchinson's estimate from fixed ±1 probes, the same in every run and round; its error falls with the
+    number of unknowns, so that many unknowns need few probes. Between rounds the Hessian changes little: each probe
+    starts from its last solution, and the Hessian of the data is made anew only once the curvature has changed (a stale
+    one still gives steps downhill, and the slope is exact).
     """
-    d, k = problem.sizes
-    by_item = laplacian @ problem.x
-    inner = problem.x.T @ by_item
-    inner[np.diag_indices(d)] += penalty[:d]
-    factor = linalg.cho_factor(inner, check_finite=False) if d else None
-    cross = problem.owner.T @ by_item
-    graph = (problem.owner.T @ laplacian @ problem.owner + sparse.diags(penalty[d:])).tocsr()
 
-    def eliminate(right: np.ndarray) -> np.ndarray:
-        return linalg.cho_solve(factor, right, check_finite=False) if d else right
+    def __init__(self, unknowns: int) -> None:
+        count = int(np.clip(_PROBES * _DENSE_LIMIT / unknowns, _PROBES // 2, _PROBES))
+        self.probes = np.random.default_rng(0).choice([-1.0, 1.0], (unknowns, count))
+        self.found = np.zeros((unknowns, count))
+        self.curvature: np.ndarray | None = None
 
-    def apply(effects: np.ndarray) -> np.ndarray:
-        return graph @ effects - cross @ eliminate(cross.T @ effects)
+    def refresh(self, problem: _Problem, curvature: np.ndarray) -> None:
+        """Make the blocks of the data's Hessian, unless those at hand are within 2 % of it."""
+        if self.curvature is not None and np.abs(curvature - self.curvature).sum() <= 0.02 * self.curvature.sum():
+            return
+        self.curvature = curvature
+        laplacian = problem.laplacian(curvature)
+        by_item = laplacian @ problem.x
+        self.inner = problem.x.T @ by_item
+        self.cross = problem.owner.T @ by_item
+        self.graph = problem.owner.T @ laplacian @ problem.owner
 
-    probes = np.random.default_rng(0).choice([-1.0, 1.0], (d + k, _PROBES if traces else 0))
-    right = np.column_stack([slope, probes])
-    effects = _conjugate_gradients(apply, right[d:] - cross @ eliminate(right[:d]), graph.diagonal())
-    solution = np.concatenate([eliminate(right[:d] - cross.T @ effects), effects])
-    agreement = (probes * solution[:, 1:]).sum(1) / max(probes.shape[1], 1)
-    return solution[:, 0], np.array([agreement[:d].sum(), agreement[d:].sum()])
+    def __call__(
+        self, problem: _Problem, curvature: np.ndarray, penalty: np.ndarray, slope: np.ndarray, traces: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        d, _ = problem.sizes
+        self.refresh(problem, curvature)
+        cross = self.cross
+        factor = linalg.cho_factor(self.inner + np.diag(penalty[:d]), check_finite=False) if d else None
+        graph = (self.graph + sparse.diags(penalty[d:])).tocsr()
+
+        def eliminate(right: np.ndarray) -> np.ndarray:
+            return linalg.cho_solve(factor, right, check_finite=False) if d else right
+
+        def apply(effects: np.ndarray) -> np.ndarray:
+            return graph @ effects - cross @ eliminate(cross.T @ effects)
+
+        probes, found = (self.probes, self.found) if traces else (self.probes[:, :0], self.found[:, :0])
+        right = np.column_stack([slope, probes])
+        effects = _conjugate_gradients(
+            apply,
+            right[d:] - cross @ eliminate(right[:d]),
+            graph.diagonal(),
+            start=np.column_stack([np.zeros(len(slope) - d), found[d:]]),
+            tolerance=np.repeat([1e-6, 1e-3], [1, probes.shape[1]]),
+        )
+        solution = np.concatenate([eliminate(right[:d] - cross.T @ effects), effects])
+        if not traces:
+            return solution[:, 0], np.zeros(2)
+        self.found = solution[:, 1:]
+        agreement = (probes * self.found).mean(1)
+        return solution[:, 0], np.array([agreement[:d].sum(), agreement[d:].sum()])
 
 
 def _conjugate_gradients(
-    apply: Callable[[np.ndarray], np.ndarray], right: np.ndarray, diagonal: np.ndarray, tolerance: float = 1e-6
+    apply: Callable[[np.ndarray], np.ndarray],
+    right: np.ndarray,
+    diagonal: np.ndarray,
+    *,
+    start: np.ndarray,
+    tolerance: np.ndarray,
 ) -> np.ndarray:
-    """Solve A X = right (k, c) for symmetric positive definite A, all columns at once, with Jacobi preconditioning."""
-    solution = np.zeros_like(right)
-    residual = np.array(right)
+    """Solve A X = right (k, c) for symmetric positive definite A, all columns at once, with Jacobi preconditioning.
+
+    `tolerance` (c,) is relative to the right-hand side, in the norm of the preconditioner.
+    """
+    solution = np.array(start)
+    residual = right - apply(solution) if start.any() else np.array(right)
     scaled = residual / diagonal[:, None]
     direction = scaled
     energy = (residual * scaled).sum(0)
-    goal = tolerance**2 * energy
+    goal = tolerance**2 * (np.square(right) / diagonal[:, None]).sum(0)
     for _ in range(1000):
+        if np.all(energy <= goal):
+            break
         image = apply(direction)
         bend = (direction * image).sum(0)
         length = np.divide(energy, bend, out=np.zeros_like(energy), where=bend > 0)
@@ -315,8 +358,6 @@ def _conjugate_gradients(
         residual -= length * image
         scaled = residual / diagonal[:, None]
         previous, energy = energy, (residual * scaled).sum(0)
-        if np.all(energy <= goal):
-            break
         ratio = np.divide(energy, previous, out=np.zeros_like(energy), where=previous > 0)
         direction = scaled + ratio * direction
     return solution
