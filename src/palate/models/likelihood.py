@@ -24,8 +24,8 @@ from palate.models.newton import Rows, inverse, newton
 
 __all__ = ["adapt_users", "fit_weights", "gradient", "hessian", "objective", "predictive", "similar_people"]
 
-_CHUNK_CELLS = 512 * 1024
-"""Numbers of `v` in one batch of people: 4 MiB, small enough for the cache, large enough to hide the Python calls."""
+_CHUNK_CELLS = 256 * 1024
+"""Numbers of `v` in one batch of people: 2 MiB, small enough for the cache, large enough to hide the Python calls."""
 
 
 # -- objective, gradient, Hessian --------------------------------------------------------------------------------------
