@@ -12,6 +12,7 @@ from palate.cli.bench import bench
 from palate.cli.data import data
 from palate.cli.demo import demo
 from palate.cli.doctor import doctor
+from palate.cli.export import export
 from palate.cli.models import models
 from palate.cli.reward import adapt, fit, score
 
@@ -54,7 +55,7 @@ def _palate(
     pass
 
 
-for _command in (demo, audit, fit, adapt, score, bench, doctor):
+for _command in (demo, audit, fit, adapt, score, export, bench, doctor):
     app.command()(_command)
 app.add_typer(data, name="data")
 app.add_typer(models, name="models")

@@ -18,6 +18,7 @@ from palate.progress import Progress, silent
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from palate.backends.classifier_export import Recipe
     from palate.backends.hidden import HiddenStates
     from palate.backends.text import Template
 
@@ -239,6 +240,22 @@ class LanguageModelFeatures(Featurizer):
         plain = choice == "plain" or not self._tokenizer.chat_template
         template = plain_template(self._tokenizer) if plain else chat_template(self._tokenizer)
         return template if self.uses_prompt else template.without_prompt()
+
+    def recipe(self) -> Recipe:
+        """What another program must do to get the same vectors; loads the tokenizer, not the model."""
+        from palate.backends.classifier_export import Recipe
+
+        return Recipe(
+            model=self.config.model,
+            layer=self.layer,
+            depth=self._number("num_hidden_layers", "n_layer", "num_layers"),
+            pooling=self.pooling,
+            span=self._span,
+            normalise=self._normalise,
+            causal=self._causal,
+            max_length=self.max_length,
+            template=self._template,
+        )
 
     def embed(self, items: Sequence[tuple[str, str]], *, progress: Progress = silent) -> np.ndarray:
         """(n, dim) float32; the model is loaded on the first call, and each distinct text is run once.

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from safetensors import SafetensorError
@@ -17,6 +17,9 @@ from palate.errors import InputError
 from palate.files import atomic_path
 from palate.progress import Progress, silent
 from palate.types import UserState, UserStates
+
+if TYPE_CHECKING:
+    from palate.models.export import Exported
 
 __all__ = ["History", "PersonalModel", "Question", "RewardModel", "one_person", "read_state"]
 
@@ -114,6 +117,12 @@ class PersonalModel:
         _check_texts([prompt, left, right])
         given = {} if base_reward is None else {"base_reward": [base_reward]}
         return float(self.model.prefer([(prompt, left, right)], self.state.batch, **given)[0])
+
+    def export_classifier(self, folder: str | os.PathLike[str], *, dtype: str = "float32") -> Exported:
+        """Write this person's reward as a sequence classifier; see `palate.models.export.export_classifier`."""
+        from palate.models.export import export_classifier
+
+        return export_classifier(self.model, self.state.batch, folder, dtype=dtype)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the person's state, atomically; `load_person` of the model reads it.

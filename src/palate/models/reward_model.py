@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from palate.models.personal import History, PersonalModel, Question, RewardModel
 from palate.progress import Progress, silent
 from palate.rng import RNGLike
 from palate.types import Items, UserState, UserStates
+
+if TYPE_CHECKING:
+    from palate.models.export import Exported
 
 __all__ = ["FORMAT_VERSION", "FeatureRewardModel", "PersonalModel", "RewardModel"]
 
@@ -315,6 +318,26 @@ class FeatureRewardModel:
         method.save(target / _METHOD)
         write_json(target / _CONFIG, config)
         return target
+
+    def export_classifier(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        user: str | None = None,
+        users: Sequence[str] | None = None,
+        cluster: tuple[int, int] | None = None,
+        dtype: str = "float32",
+    ) -> Exported:
+        """Write the reward of a training person, or the mean one of several, as a sequence classifier.
+
+        Args:
+            folder, dtype: see `palate.models.export.export_classifier`.
+            user, users, cluster: whose, one of the three; `cluster=(1, 4)` is the largest of four groups of like taste.
+        """
+        from palate.models.export import export_classifier, states_of
+
+        self._check_fitted()
+        return export_classifier(self, states_of(self, user, users, cluster), folder, dtype=dtype)
 
     @classmethod
     def from_pretrained(
