@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -13,12 +17,12 @@ from scipy.special import expit
 
 from palate.config import Config
 from palate.data import PreferenceDataset
-from palate.errors import ConfigError, FingerprintError, InputError, VersionError
+from palate.errors import ConfigError, FingerprintError, InputError, PalateError, VersionError
 from palate.evaluate.benchmark import benchmark
-from palate.evaluate.planning import plan
 from palate.evaluate.compare import compare
 from palate.evaluate.contenders import Contender, contenders, method_names
 from palate.evaluate.metrics import correct
+from palate.evaluate.planning import plan
 from palate.evaluate.results import GAINS, METRICS, PER_USER, ROW_KEYS, SEEN, Results, audit_file, k_name
 from palate.evaluate.texts import TextContender
 from palate.evaluate.tuning import SPACES, Budget, candidates
@@ -80,6 +84,13 @@ class Spy(Method):
     def _prefer(self, left, right, states, user_index, offset):
         Spy.asked.append((left.keys, right.keys, user_index))
         return expit(self.config.scale * (left.features[:, 0] - right.features[:, 0]).astype(np.float64))
+
+
+class Killed(Spy):
+    name = "killed"
+
+    def _fit(self, comparisons, offset, rng, progress):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Needy(Spy):
@@ -565,6 +576,30 @@ def test_two_workers_give_the_same_numbers(tmp_path):
     one = run(tmp_path, dataset, features, ["sklearn"], seeds=2)
     two = run(tmp_path, dataset, features, ["sklearn"], seeds=2, workers=2, out=tmp_path / "two")
     assert [row["value"] for row in one.rows] == [row["value"] for row in two.rows]
+
+
+@pytest.mark.slow
+def test_workers_of_a_script_without_a_guard_are_told_in_one_line(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import palate\n"
+        "from palate.simulate import corpus_people\n"
+        "people = corpus_people(n_users=40, comparisons=25, seed=1).dataset\n"
+        "settings = {'methods': 'pooled', 'features': None, 'protocol': 'known-items', 'seeds': 1, 'tune': False}\n"
+        f"palate.bench(people, workers=2, out={str(tmp_path / 'results')!r}, **settings)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1  # the caller's own; workers end without a word
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("palate.errors.PalateError: workers=2: none could start")
+    assert 'put the call under `if __name__ == "__main__":`' in last
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_told_in_one_line(tmp_path):
+    with pytest.raises(PalateError, match="workers=2: one of them was killed, out of memory perhaps"):
+        run(tmp_path, *town(), ["sklearn", Killed()], seeds=2, workers=2, out=tmp_path / "two")
 
 
 def test_compare_pairs_two_folders_on_their_shared_rows(tmp_path):

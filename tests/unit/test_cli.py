@@ -20,6 +20,7 @@ from palate.cli.app import app
 from palate.cli.bench import split_methods, split_protocols
 from palate.cli.options import parse_settings, read_lines
 from palate.cli.tables import gain_words, tables
+from palate.cli.wording import for_terminal
 from palate.errors import DataError, InputError, StorageError
 from palate.simulate import corpus_people
 
@@ -72,17 +73,33 @@ def test_version_is_the_packages() -> None:
         (["fit", "FILE", "-o", "OUT", "--features", "minlm"], "did you mean 'minilm'"),
         (["fit", "FILE", "-o", "OUT", "--features", "style", "--set", "rank"], "--set rank: not NAME=VALUE"),
         (["fit", "FILE", "-o", "OUT", "--features", "style", "--set", "rnk=3"], "unknown setting 'rnk'"),
-        (["fit", "FILE", "-o", "OUT", "--features", "style", "--base-reward", "rm"], "no column rm_left or rm_right"),
-        (["audit", "FILE", "--min-raters", "1"], "min_raters=1"),
+        (["fit", "FILE", "-o", "OUT", "--features", "style", "--base-reward", "rm"], "no column left_rm and right_rm"),
         (["audit", "FILE", "-o", "found.txt"], "written as .json or .html"),
         (["data", "convert", "FILE", "-o", "x.xlsx"], "cannot write '.xlsx'"),
         (["data", "get", "nothing"], "neither a file nor a known data set"),
         (["models", "get", "huge"], "unknown bundled model 'huge'"),
         (["adapt", "OUT", "FILE", "-o", "OUT"], "no Palate model here"),
+        (
+            ["bench", "FILE", "--features", "none", "--final"],
+            "--final scores people set aside, and of 'choices' nobody is",
+        ),
+        (
+            ["bench", "FILE", "--features", "none", "--final"],
+            "give --set-aside 0.3 to the ordinary runs and to this one",
+        ),
+        (["bench", "FILE", "-o", "FILE"], "it is a file, and a folder is needed"),
+        (["bench", "FILE", "-o", "FILE/results"], "choices.jsonl is a file, and a folder is needed"),
+        (["fit", "FILE", "-o", "FILE"], "it is a file, and a folder is needed"),
+        (["demo", "-o", "FILE"], "it is a file, and a folder is needed"),
+        (["audit", "FILE", "-o", "/tmp"], "it is a folder, and a file is needed"),
+        (["audit", "FILE", "-o", "FILE/found.json"], "choices.jsonl: it is a file, and a folder is needed"),
+        (["audit", "FILE", "--base-reward", "rm"], "--base-reward 'rm'"),
+        (["audit", "FILE", "--min-raters", "1"], "--min-raters 1: one rater cannot disagree"),
+        (["fit", "FILE", "-o", "OUT", "--features", "none", "--method", "gpo"], "choose --features (minilm"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words: list[str], says: str, people: Path, tmp_path: Path) -> None:
-    given = [str(people) if word == "FILE" else str(tmp_path / "out") if word == "OUT" else word for word in words]
+    given = [word.replace("FILE", str(people)).replace("OUT", str(tmp_path / "out")) for word in words]
     done = palate(*given)
     assert done.exit_code == 2
     assert done.stdout == ""
@@ -104,6 +121,33 @@ def test_all_bad_rows_are_listed_with_their_lines(tmp_path: Path) -> None:
     assert len(listed) == console.SHOWN_PROBLEMS + 1
     assert "line 4" in listed[3]
     assert listed[-1] == "  … and 10 more"
+
+
+def test_bad_rows_are_left_out_by_the_flag_that_the_message_names(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("user,prompt,left,right,label\na,p,x,y,1\na,p,x,y,perhaps\nb,p,x,y,0\n")
+    done = palate("audit", file)
+    assert done.exit_code == 2
+    assert "leave them out with --skip-bad" in done.stderr and "on_error" not in done.stderr
+    assert palate("audit", file, "--skip-bad").exit_code == 0
+
+
+@pytest.mark.parametrize("words", [["bench", "FILE", "-o"], ["fit", "FILE", "-o"], ["demo", "-o"]])
+def test_a_folder_that_cannot_be_made_is_told_before_any_work(words: list[str], people: Path) -> None:
+    done = palate(*(word.replace("FILE", str(people)) for word in words), "/proc/x/y")
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert re.fullmatch(r"error: -o /proc/x/y: /proc cannot be written \(.*\); choose another one\n", done.stderr)
+
+
+def test_messages_name_the_flags_of_the_command_line() -> None:
+    assert for_terminal("set_aside=0.99: too large") == "--set-aside 0.99: too large"
+    assert (
+        for_terminal("choose features= (minilm), or features=None") == "choose --features (minilm), or --features none"
+    )
+    assert for_terminal("features='x': unknown") == "--features 'x': unknown"
+    untouched = "factor:rank=2 with design=features; prompt_features=True"
+    assert for_terminal(untouched) == untouched
 
 
 def test_unexpected_errors_are_one_line_and_say_how_to_see_more(
@@ -176,6 +220,23 @@ def test_bench_prints_rows_with_the_promised_keys_and_resumes(people: Path, tmp_
     again = palate(*words, "--protocol", "known-items", "-o", tmp_path, "--json")
     assert json.loads(again.stdout) == rows
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()} == cells
+
+
+def test_people_set_aside_are_scored_by_final_and_its_report_says_so(people: Path, tmp_path: Path) -> None:
+    words = ["bench", people, "--methods", "pooled", "--features", "none", "--protocol", "known-items", "--seeds", 1]
+    words += ["--no-tune", "--set-aside", 0.4, "--json"]
+    ordinary = palate(*words, "-o", tmp_path / "results")
+    assert ordinary.exit_code == 0, ordinary.stderr
+    manifest = json.loads((tmp_path / "results" / "manifest.json").read_text())
+    assert manifest["data"]["choices"]["set_aside"] == 0.4
+    last = palate(*words, "-o", tmp_path / "last", "--final")
+    assert last.exit_code == 0, last.stderr
+    assert "seen" not in {row["k"] for row in json.loads(last.stdout)}
+    before, after = (set(pl.read_parquet(tmp_path / name / "per_user.parquet")["user"]) for name in ("results", "last"))
+    assert before and after and not before & after
+    pages = [(tmp_path / name / "report.html").read_text() for name in ("results", "last")]
+    assert ["final scores" in page for page in pages] == [False, True]
+    assert ["final run: 40 % of the people of choices" in page for page in pages] == [True, False]
 
 
 @pytest.mark.parametrize("width", [60, 160])
@@ -285,10 +346,10 @@ def test_settings_are_json_where_they_can_be() -> None:
         parse_settings(["=3"])
 
 
-def test_methods_with_settings_are_told_apart_by_semicolons() -> None:
+def test_methods_with_settings_are_told_apart() -> None:
     assert split_methods("pooled, factor") == ["pooled", "factor"]
     assert split_methods("pooled;factor:rank=4,l2=1") == ["pooled", "factor:rank=4,l2=1"]
-    assert split_methods("factor:rank=4,l2=1") == ["factor:rank=4,l2=1"]
+    assert split_methods("pooled,factor:rank=4,l2=1,gpo") == ["pooled", "factor:rank=4,l2=1", "gpo"]
     assert "hierarchical" in split_methods("all")
     assert split_protocols("known-items, new-items") == ["known-items", "new-items"]
 

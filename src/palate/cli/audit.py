@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from palate.cli.console import AsJson, emit, progress_bar, say, show, verb
-from palate.cli.options import BaseReward, Features, File, Seed, SkipBad, UserColumn, open_data
+from palate.cli.options import BaseReward, Features, File, Seed, SkipBad, UserColumn, open_data, output_file
+from palate.errors import InputError
 
 __all__ = ["audit"]
 
@@ -40,6 +41,8 @@ def audit(
     """
     from palate import api
 
+    if out is not None and output_file(out).suffix not in (".json", ".html"):
+        raise InputError(f"-o {out}: an audit is written as .json or .html; choose one of them")
     dataset = open_data(file, user_column, skip_bad)
     with progress_bar() as progress:
         found = api.audit(

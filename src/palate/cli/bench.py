@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from palate.cli.bench_views import (
+    choices,
+    comparison_tables,
+    folder_cells,
+    forecast_tables,
+    name_tables,
+    status_tables,
+)
 from palate.cli.console import AsJson, emit, progress_bar, say, show, terminal_width, verb
-from palate.cli.options import BaseReward, Features, File, SkipBad, UserColumn, open_data, parse_protocol
+from palate.cli.options import (
+    BaseReward,
+    Features,
+    OptionalFile,
+    SkipBad,
+    UserColumn,
+    open_data,
+    output_folder,
+    parse_protocol,
+)
 from palate.cli.tables import tables
 from palate.errors import InputError
 
@@ -17,10 +34,12 @@ __all__ = ["bench"]
 
 @verb
 def bench(
-    file: File,
+    file: OptionalFile = None,
     methods: Annotated[
         str,
-        typer.Option(metavar="NAMES", help="Comma-separated; settings as factor:rank=4,l2=1 with ; between methods."),
+        typer.Option(
+            metavar="NAMES", help="With commas between, and settings as in pooled,factor:rank=4,l2=1; or all."
+        ),
     ] = "pooled,factor,hierarchical",
     protocol: Annotated[
         str, typer.Option(help="known-items, new-items or temporal; several with commas.")
@@ -33,8 +52,34 @@ def bench(
         Path | None, typer.Option("-o", "--out", metavar="DIR", help="Results folder; finished cells in it are kept.")
     ] = None,
     tune: Annotated[bool, typer.Option("--tune/--no-tune", help="Choose settings on validation cells.")] = True,
+    set_aside: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            min=0.0,
+            max=0.9,
+            help="Share of people kept out of ordinary runs, for --final.  [default: 0; 0.3 for data known by name]",
+        ),
+    ] = None,
     final: Annotated[bool, typer.Option("--final", help="Score the people set aside, once, at the end.")] = False,
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AXIS=N,N",
+            help="Learning curves in training data too: users=50,100,200 or comparisons=1000,4000; may be repeated.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; more than one blurs the seconds.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run and about how long it takes; fit nothing.")
+    ] = False,
+    listed: Annotated[
+        bool, typer.Option("--list", help="List methods, protocols and data by name; with -o the cells of that folder.")
+    ] = False,
+    compared: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--compare", metavar="A B", help="Compare two results folders, B with A, on the same cells."),
+    ] = None,
     user_column: UserColumn = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
@@ -48,25 +93,41 @@ def bench(
       palate bench choices.csv -o results
       palate bench choices.csv --methods pooled,factor,hierarchical --protocol known-items --seeds 3 -o results --json
       palate bench polis_bowling_green --protocol known-items,new-items --features none
+      palate bench choices.csv -o results --set-aside 0.3       and once, when all is decided:
+      palate bench choices.csv -o last --set-aside 0.3 --final
+      palate bench choices.csv -o results --sizes users=50,100,200 --sizes comparisons --dry-run
+      palate bench --compare before after
     """
     from palate import api
 
+    if compared is not None:
+        return _compare(*compared, as_json=as_json)
+    if listed:
+        return _list(out, as_json=as_json)
+    if file is None:
+        raise InputError("FILE is missing; give a file of choices or a known name (palate bench --list shows them)")
+    if out is not None:
+        output_folder(out)
     dataset = open_data(file, user_column, skip_bad)
+    settings: dict[str, Any] = {
+        "methods": split_methods(methods),
+        "protocol": split_protocols(protocol),
+        "features": features,
+        "base_reward": base_reward,
+        "seeds": seeds,
+        "folds": folds,
+        "out": out,
+        "tune": tune,
+        "set_aside": set_aside,
+        "final": final,
+        "sizes": sizes,
+    }
     with progress_bar() as progress:
+        if dry_run:
+            expected = api.forecast(dataset, progress=progress, **settings)
+            return emit(expected.to_dict()) if as_json else show(*forecast_tables(expected))
         results = api.bench(
-            dataset,
-            methods=split_methods(methods),
-            protocol=split_protocols(protocol),
-            features=features,
-            base_reward=base_reward,
-            seeds=seeds,
-            folds=folds,
-            out=out,
-            tune=tune,
-            final=final,
-            workers=workers,
-            progress=progress,
-            notify=lambda line: say(f"note: {line}"),
+            dataset, workers=workers, progress=progress, notify=lambda line: say(f"note: {line}"), **settings
         )
         if out is not None:
             page = api.write_report(results, out / "report.html")
@@ -77,10 +138,32 @@ def bench(
         show(*tables(results, width=terminal_width()))
 
 
+def _list(folder: Path | None, *, as_json: bool) -> None:
+    """What can be named, or the cells of a folder."""
+    if folder is None:
+        found = choices()
+        return emit(found) if as_json else show(*name_tables(found))
+    cells = folder_cells(folder)
+    return emit(cells) if as_json else show(*status_tables(cells, folder))
+
+
+def _compare(before: Path, after: Path, *, as_json: bool) -> None:
+    """Paired gains of one folder over another, and what else differs between them."""
+    from palate.evaluate.compare import changes, compare
+    from palate.evaluate.results import Results
+
+    old, new = Results.load(before), Results.load(after)
+    rows = compare(old, new, notify=lambda line: say(f"note: {line}"))
+    for line in changes(old, new):
+        say(f"note: {line}")
+    return emit(rows) if as_json else show(*comparison_tables(rows))
+
+
 def split_methods(text: str) -> list[str]:
-    """Names between commas; with a semicolon, or a setting, methods are told apart by semicolons."""
-    parts = text.split(";") if ";" in text or "=" in text else text.split(",")
-    names = [part.strip() for part in parts if part.strip()]
+    """The names in `--methods`; all of them for "all"."""
+    from palate.evaluate.contenders import method_names
+
+    names = method_names(text)
     if not names:
         raise InputError(f"--methods {text!r} names no method; write pooled,hierarchical, say")
     if names == ["all"]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
+from palate.cli.wording import for_terminal
 from palate.errors import DataError, PalateError
 
 if TYPE_CHECKING:
@@ -74,10 +75,10 @@ def verb(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _explain(error: PalateError) -> None:
-    say(f"error: {error}")
+    say(f"error: {for_terminal(str(error))}")
     if isinstance(error, DataError) and len(error.problems) > 1:
         for problem in error.problems[:SHOWN_PROBLEMS]:
-            say(f"  {problem}")
+            say(f"  {for_terminal(problem)}")
         if len(error.problems) > SHOWN_PROBLEMS:
             say(f"  … and {len(error.problems) - SHOWN_PROBLEMS} more")
     if os.environ.get("PALATE_DEBUG"):

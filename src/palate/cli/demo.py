@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.cli.console import AsJson, emit, progress_bar, say, show, verb
+from palate.cli.options import output_folder
 from palate.cli.tables import gain_words
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def demo(
     from palate import api
     from palate.simulate import corpus_people
 
+    output_folder(out)
     started = time.monotonic()
     tell: Callable[..., None] = _on_stderr if as_json else show
     simulation = corpus_people(PEOPLE, ANSWERS, repeats=0.05)

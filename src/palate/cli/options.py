@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.errors import InputError
+from palate.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     from palate.data import PreferenceDataset
@@ -16,11 +18,14 @@ __all__ = [
     "BaseReward",
     "Features",
     "File",
+    "OptionalFile",
     "Seed",
     "Settings",
     "SkipBad",
     "UserColumn",
     "open_data",
+    "output_file",
+    "output_folder",
     "parse_protocol",
     "parse_settings",
     "read_lines",
@@ -31,6 +36,9 @@ File = Annotated[
     typer.Argument(
         metavar="FILE", help="A .jsonl, .csv or .parquet file of choices, or a known name (palate data list)."
     ),
+]
+OptionalFile = Annotated[
+    str | None, typer.Argument(metavar="FILE", help="As everywhere; not with --list and --compare.")
 ]
 UserColumn = Annotated[
     str | None,
@@ -67,6 +75,34 @@ def open_data(source: str, user_column: str | None = None, skip_bad: bool = Fals
     for note in dataset.notes:
         say(f"note: {note}")
     return dataset
+
+
+def output_folder(path: Path) -> Path:
+    """`path`, once it is sure that a folder there can be written: better told now than after minutes of work.
+
+    Raises:
+        InputError: a file is in the way.
+        StorageError: nothing can be written there.
+    """
+    place = path
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        where = "it is a file" if place == path else f"{place} is a file"
+        raise InputError(f"-o {path}: {where}, and a folder is needed; choose another one")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".palate-", dir=place):
+            return path
+    except OSError as error:
+        raise StorageError(f"-o {path}: {place} cannot be written ({error.strerror}); choose another one") from None
+
+
+def output_file(path: Path) -> Path:
+    """`path`, once it is sure that a file there can be written; raises as `output_folder` does."""
+    if path.is_dir():
+        raise InputError(f"-o {path}: it is a folder, and a file is needed; add a name")
+    output_folder(path.parent)
+    return path
 
 
 def parse_protocol(name: str) -> Any:

@@ -17,6 +17,8 @@ from palate.cli.options import (
     SkipBad,
     UserColumn,
     open_data,
+    output_file,
+    output_folder,
     parse_settings,
     read_lines,
 )
@@ -55,6 +57,7 @@ def fit(
     """
     from palate import api
 
+    output_folder(out)
     dataset = open_data(file, user_column, skip_bad)
     with progress_bar() as progress:
         model = api.fit(
@@ -92,6 +95,7 @@ def adapt(
     """
     from palate import api
 
+    output_file(out)
     loaded = api.load_model(model)
     rows = answers_of_one(answers)
     with progress_bar() as progress:

@@ -29,12 +29,13 @@ def tables(results: Results, *, base: str = "pooled", width: int = 140) -> Itera
     if results.rows:
         yield f"accuracy of {base} in percent, and points gained over it with 95 % intervals"
     for data, protocol in dict.fromkeys((row["data"], row["protocol"]) for row in results.rows):
-        yield _table(data, protocol, results.select(data=data, protocol=protocol), base, width)
+        title = f"{data}, {protocol}" + (", final" if results.manifest.get("final") else "")
+        yield _table(title, results.select(data=data, protocol=protocol), base, width)
     for entry in results.skipped:
         yield f"left out: {entry['method']} on {entry['data']} ({entry['protocol']}): {entry['reason']}"
 
 
-def _table(data: str, protocol: str, rows: Sequence[dict[str, Any]], base: str, width: int) -> Table:
+def _table(title: str, rows: Sequence[dict[str, Any]], base: str, width: int) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -44,7 +45,7 @@ def _table(data: str, protocol: str, rows: Sequence[dict[str, Any]], base: str, 
     people = {row["n_users"] for row in rows if row["metric"] == "accuracy" and row["k"] != "seen"}
     who = f", {max(people)} new people" if people else ""
     table = Table(
-        title=f"{data}, {protocol}{who}",
+        title=f"{title}{who}",
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,

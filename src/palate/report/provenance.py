@@ -93,11 +93,15 @@ def _run_table(manifest: Mapping[str, Any], version: str) -> Table:
         tuning = manifest["tuning"]
         entries.append(("tuning", f"{tuning['configurations']} configurations a method" if tuning else "none"))
     if "final" in manifest:
-        entries.append(
-            (
-                "scored on",
-                "the people set aside (final)" if manifest["final"] else "test people; the final people stay set aside",
-            )
-        )
+        entries.append(("scored on", _scored_on(manifest)))
     entries += [("note", str(note)) for note in manifest.get("notes") or []]
     return Table("Run", ["", ""], [[Cell(label), Cell(value, tone="wrap")] for label, value in entries])
+
+
+def _scored_on(manifest: Mapping[str, Any]) -> str:
+    """Whose answers the numbers are about, and who is kept for the final run."""
+    shares = {name: about.get("set_aside", 0.0) for name, about in (manifest.get("data") or {}).items()}
+    if manifest["final"]:
+        return "the people set aside from all ordinary runs (final)"
+    kept = [f"{100 * share:.0f} % of the people of {name}" for name, share in shares.items() if share]
+    return f"test people; set aside for a final run: {words.listing(kept) or 'nobody'}"
