@@ -18,10 +18,22 @@ if TYPE_CHECKING:
     from palate.data import PreferenceDataset
     from palate.elicit.person import AskingRewardModel
     from palate.evaluate.audit import Audit
+    from palate.evaluate.forecast import Forecast
     from palate.evaluate.results import Results
     from palate.types import Items
 
-__all__ = ["SIMULATED", "audit", "bench", "fit", "known_data", "load_model", "read", "write_audit", "write_report"]
+__all__ = [
+    "SIMULATED",
+    "audit",
+    "bench",
+    "fit",
+    "forecast",
+    "known_data",
+    "load_model",
+    "read",
+    "write_audit",
+    "write_report",
+]
 
 SIMULATED = "corpus"
 """The name under which the shipped replies and their simulated people are read."""
@@ -122,7 +134,9 @@ def fit(
         data: anything `palate.read` takes.
         features: anything that `palate.features.make` takes.
         method: a name (`palate.models.available()`), or an unfitted `Method`.
-        base_reward: scores of the reward model you have; the method learns what each person wants on top of it.
+        base_reward: the reward model you have; the method learns what each person wants on top of it. The name or folder
+            of a Hugging Face classifier with one label, the name of two score columns (`rm` for `left_rm` and
+            `right_rm`), a function of (prompt, reply) pairs, an array, or "none".
         rng: seed or generator; the same one gives the same model.
         progress: called while texts are embedded and while the method learns.
         settings: of the method (`rank=8`); see docs/settings.md.
@@ -221,6 +235,59 @@ def bench(
         if not page.exists():
             write_json(page, audit(dataset, features=items[name], progress=progress).to_dict())
     return Results.load(out)
+
+
+def forecast(
+    data: Any,
+    *,
+    features: Any = "minilm",
+    base_reward: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    progress: Progress = silent,
+    **settings: Any,
+) -> Forecast:
+    """What `bench` with these arguments would compute and about how long it would take; nothing is fitted or embedded.
+
+    Args:
+        data: as in `bench`.
+        features: as in `bench`; texts that were never embedded are counted.
+        base_reward: as in `bench`.
+        out: results folder: finished cells cost nothing, and their seconds tell how quick this machine is.
+        progress: called now and then.
+        settings: the others of `bench` (`methods=`, `protocol=`, `seeds=`, `sizes=`, …).
+    """
+    from palate.evaluate.forecast import forecast as expect
+
+    datasets = _by_name(data)
+    items, texts = {}, 0
+    for name, dataset in datasets.items():
+        wanted = features[name] if isinstance(features, Mapping) else features
+        missing = _missing(dataset, wanted)
+        texts += missing
+        items[name] = _stand_in(dataset) if missing else _items(dataset, wanted, base_reward, progress)
+    return expect(datasets, features=items, out=out, texts=texts, progress=progress, **settings)
+
+
+def _missing(dataset: PreferenceDataset, features: Any) -> int:
+    """How many texts of the data set these features have not embedded yet."""
+    from palate.features import make
+    from palate.features.cache import missing_texts
+    from palate.types import Items
+
+    if isinstance(features, Items):
+        return 0
+    source = make(features)
+    return missing_texts(source, dataset.item_texts()) if source.cacheable else 0
+
+
+def _stand_in(dataset: PreferenceDataset) -> Items:
+    """Items before their features are known: one number each, so that methods count as having some."""
+    import numpy as np
+
+    from palate.types import Items
+
+    blank = np.zeros((dataset.n_items, 1), np.float32)
+    return Items.of(blank, keys=dataset.item_keys(), prompt=dataset.item_prompt)
 
 
 def _by_name(data: Any) -> dict[str, PreferenceDataset]:

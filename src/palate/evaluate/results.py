@@ -253,17 +253,32 @@ class Results:
         Raises:
             InputError: the results are in memory only, so that there are none.
         """
-        if self.folder is None:
-            raise InputError("these results have no folder, so no predictions; run the benchmark with out=")
         frames = [
-            pl.read_parquet(self.folder / "cells" / f"{cell['key']}.parquet").select(
+            self.frame_of(cell).select(
                 *(pl.lit(cell[name]).alias(name) for name in ("data", "protocol", "method")), *PREDICTIONS
             )
-            for cell in self.cells
-            if cell["status"] == "done" and all(cell[name] == value for name, value in wanted.items())
+            for cell in self.done(**wanted)
         ]
         schema = {name: pl.String for name in ("data", "protocol", "method")} | PREDICTIONS
         return pl.concat(frames) if frames else pl.DataFrame(schema=schema)
+
+    def done(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The finished cells whose keys equal all of `wanted`."""
+        return [
+            cell
+            for cell in self.cells
+            if cell["status"] == "done" and all(cell[name] == value for name, value in wanted.items())
+        ]
+
+    def frame_of(self, cell: Mapping[str, Any]) -> pl.DataFrame:
+        """The predictions of one cell: columns `PREDICTIONS`.
+
+        Raises:
+            InputError: the results are in memory only, so that there are none.
+        """
+        if self.folder is None:
+            raise InputError("these results have no folder, so no predictions; run the benchmark with out=")
+        return pl.read_parquet(self.folder / "cells" / f"{cell['key']}.parquet").select(*PREDICTIONS)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

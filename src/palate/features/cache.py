@@ -27,7 +27,7 @@ from palate.features.base import Featurizer
 from palate.files import atomic_path, cache_directory
 from palate.progress import Progress, silent
 
-__all__ = ["FeatureCache", "embed_cached"]
+__all__ = ["FeatureCache", "embed_cached", "missing_texts"]
 
 _KEY_BYTES = 16
 _MERGE_ABOVE = 64
@@ -148,6 +148,19 @@ def embed_cached(
         return np.zeros((0, featurizer.dim), np.float32)
     table = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return table[[known[key] for key in keys]]
+
+
+def missing_texts(featurizer: Featurizer, items: Sequence[tuple[str, str]], *, cache: FeatureCache | None = None) -> int:
+    """How many distinct texts `embed_cached` would have to embed.
+
+    Args:
+        featurizer: whose vectors they are.
+        items: pairs of prompt and response.
+        cache: where vectors are kept; by default in Palate's cache folder.
+    """
+    known, _ = (cache or FeatureCache(featurizer.fingerprint)).read()
+    keys = {_key(prompt if featurizer.uses_prompt else "", response) for prompt, response in items}
+    return len(keys - known.keys())
 
 
 def _embed(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import polars as pl
 
-from palate.evaluate.results import Results
+from palate.evaluate.results import CEILINGS, PER_PROMPT, Results
 from palate.report.palette import OURS
 from palate.statistics import Estimate
 
@@ -33,6 +33,9 @@ class Panel:
         rows: the result rows of this panel.
         cells: the cells (one per method and seed) of this panel.
         people: per-person results of this panel (`palate.evaluate.results.PER_USER`), or None.
+        prompts: gains by prompt of this panel (`palate.evaluate.results.PER_PROMPT`).
+        differences: methods against one of them, with intervals that hold together.
+        sizes: rows of the learning curves in training data.
     """
 
     data: str
@@ -41,6 +44,9 @@ class Panel:
     rows: tuple[Mapping[str, Any], ...]
     cells: tuple[Mapping[str, Any], ...] = ()
     people: pl.DataFrame | None = None
+    prompts: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PER_PROMPT))
+    differences: tuple[Mapping[str, Any], ...] = ()
+    sizes: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def title(self) -> str:
@@ -51,8 +57,8 @@ class Panel:
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
-        """All methods with a number here: the baseline first, ours last, so that it is drawn on top."""
-        names = {row["method"] for row in self.rows}
+        """All competitors with a number here: the baseline first, ours last, so that it is drawn on top."""
+        names = {row["method"] for row in self.rows} - set(CEILINGS)
         known = [name for name in _ORDER if name in names]
         others = sorted(names - set(_ORDER) - {OURS})
         return tuple([*known, *others, *([OURS] if OURS in names else [])])
@@ -61,6 +67,12 @@ class Panel:
     def rivals(self) -> tuple[str, ...]:
         """All methods but the baseline."""
         return tuple(name for name in self.methods if name != BASELINE)
+
+    @cached_property
+    def ceilings(self) -> tuple[str, ...]:
+        """What was told the truth of simulated people; a line to measure by, no competitor."""
+        names = {row["method"] for row in self.rows}
+        return tuple(name for name in CEILINGS if name in names)
 
     @cached_property
     def levels(self) -> tuple[int, ...]:
@@ -86,10 +98,22 @@ class Panel:
 
     def gain(self, method: str, k: int | str | None, metric: str = "accuracy_gain") -> Estimate | None:
         """Gain over the baseline on the same rows; the baseline's own is zero."""
+        if method in CEILINGS and metric == "accuracy_gain" and self.get(method, metric, k) is None:
+            own, base = (self.get(name, "accuracy", k) for name in (method, BASELINE))
+            known = own is not None and base is not None
+            return Estimate(own.value - base.value, math.nan, math.nan, own.n) if known else None
         if method == BASELINE and self.get(BASELINE, "accuracy", k) is not None:
             own = self.get(BASELINE, "accuracy", k)
             return Estimate(0.0, 0.0, 0.0, own.n)
         return self.get(method, metric, k)
+
+    def against(self, reference: str, k: int | str | None) -> dict[str, Estimate]:
+        """Accuracy of every other method minus that of `reference`, with intervals that hold for all at once."""
+        return {
+            row["method"]: _estimate(row)
+            for row in self.differences
+            if row["reference"] == reference and str(row["k"]) == str(k) and row["value"] is not None
+        }
 
     @cached_property
     def reference(self) -> int | str | None:
@@ -134,9 +158,16 @@ def panels(results: Results) -> tuple[Panel, ...]:
             rows=tuple(rows),
             cells=tuple(cell for cell in results.cells if (cell["data"], cell["protocol"]) == (data, protocol)),
             people=results.per_user.filter((pl.col("data") == data) & (pl.col("protocol") == protocol)),
+            prompts=results.per_prompt.filter((pl.col("data") == data) & (pl.col("protocol") == protocol)),
+            differences=_here(results.differences, data, protocol),
+            sizes=_here(results.sizes, data, protocol),
         )
         for (data, protocol), rows in groups.items()
     )
+
+
+def _here(rows: Iterable[Mapping[str, Any]], data: str, protocol: str) -> tuple[Mapping[str, Any], ...]:
+    return tuple(row for row in rows if (row["data"], row["protocol"]) == (data, protocol))
 
 
 def _estimate(row: Mapping[str, Any]) -> Estimate:
