@@ -10,7 +10,7 @@ import pytest
 from palate.data import corpus, read
 from palate.errors import InputError
 from palate.simulate import corpus_people, synthetic_world
-from palate.simulate.people import ATTRIBUTES, NEW_PAIRS, TRAIT_PAIRS
+from palate.simulate.tastes import ATTRIBUTES, NEW_PAIRS, TRAIT_PAIRS
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_new_people_have_new_pairs_only(people):
     assert new.sum() == 100 and new[300:].all()
     assert {people.truth.traits[i] for i in np.flatnonzero(new)} == NEW_PAIRS
     assert not {people.truth.traits[i] for i in np.flatnonzero(~new)} & NEW_PAIRS
-    np.testing.assert_array_equal(people.dataset.extra["new"], new[people.dataset.user])
+    np.testing.assert_array_equal(people.dataset.extra["new_person"], new[people.dataset.user])
 
 
 def test_a_persons_traits_decide(people):

@@ -17,7 +17,13 @@ from palate.errors import DataError, FingerprintError, InputError
 from palate.files import atomic_path
 from palate.types import Comparisons, Items
 
-__all__ = ["PreferenceDataset"]
+__all__ = ["CONSENSUS_PROBABILITY", "NEW_PERSON", "TRUE_PROBABILITY", "PreferenceDataset"]
+
+NEW_PERSON = "new_person"
+"""Extra column, true or false and the same in all rows of a person: whether splits keep the person for testing on new people."""
+
+TRUE_PROBABILITY, CONSENSUS_PROBABILITY = "true_probability", "consensus_probability"
+"""Extra columns of simulated people: the probability that left is preferred, and the best one that knows nobody."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,11 +156,13 @@ class PreferenceDataset:
             mix(person ^ self._item_keys[side].astype(np.uint64), "side") for side in (self.left, self.right)
         )
         swap = left > right
+        told = {name: self.extra[name] for name in (TRUE_PROBABILITY, CONSENSUS_PROBABILITY) if name in self.extra}
         return replace(
             self,
             left=np.where(swap, self.right, self.left),
             right=np.where(swap, self.left, self.right),
             label=np.where(swap, 1.0 - self.label, self.label),
+            extra={**self.extra, **{name: np.where(swap, 1.0 - column, column) for name, column in told.items()}},
         )
 
     # -- sizes and identity -------------------------------------------------------------------------------------------

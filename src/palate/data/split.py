@@ -139,7 +139,8 @@ def split(
     later rows are held out.
 
     Args:
-        dataset: what to split.
+        dataset: what to split. An extra column `new_person` of true and false, as simulated people have it, says who the
+            new people are: the same in every fold.
         protocol: one of `PROTOCOLS`.
         seed: of the draw.
         fold: (i, n), the i-th of n folds, 0 ≤ i < n: every person is new in exactly one fold, and every prompt is tested

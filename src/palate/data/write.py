@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from palate.data.dataset import PreferenceDataset
+from palate.data.dataset import CONSENSUS_PROBABILITY, TRUE_PROBABILITY, PreferenceDataset
 from palate.data.split import CELLS, Split
 from palate.errors import DataError, FingerprintError
 from palate.files import atomic_path
@@ -74,6 +74,10 @@ def trl_frame(dataset: PreferenceDataset) -> pl.DataFrame:
     """
     frame = dataset.to_frame().filter(pl.Series(dataset.label != 0.5))
     left_is_chosen = pl.col("label") > 0.5
+    told = [name for name in (TRUE_PROBABILITY, CONSENSUS_PROBABILITY) if name in frame.columns]
+    frame = frame.with_columns(
+        pl.when(left_is_chosen).then(name).otherwise(1 - pl.col(name)).alias(name) for name in told
+    )
     return frame.select(
         "prompt",
         pl.when(left_is_chosen).then("left").otherwise("right").alias("chosen"),

@@ -22,7 +22,7 @@ from palate.evaluate.contenders import Contender
 from palate.evaluate.protocol import Exam
 from palate.evaluate.results import PREDICTIONS
 from palate.evaluate.sitting import Paper, peak_memory, sit
-from palate.evaluate.texts import TextContender, sit_texts
+from palate.evaluate.texts import TextContender
 from palate.evaluate.tuning import Budget, Choice, tune
 from palate.files import atomic_path, read_json, write_json
 from palate.progress import Progress, silent
@@ -140,7 +140,7 @@ def run_cell(job: Job, folder: Path, progress: Progress = silent) -> dict[str, A
 def _answers(job: Job, seed: int, progress: Progress) -> tuple[Choice, Paper, dict[str, Any]]:
     """What was chosen in tuning, what was answered, and with which settings."""
     if isinstance(job.contender, TextContender):
-        return Choice({}, None), sit_texts(job.contender, job.exam, job.dataset, seed=seed), job.contender.settings()
+        return Choice({}, None), job.contender.sit(job.exam, job.dataset, seed=seed), job.contender.settings()
     choice = Choice({}, None)
     if job.validation is not None:
         choice = tune(job.contender, job.validation, job.budget, seed=seed, progress=progress)

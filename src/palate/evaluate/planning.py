@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palate.errors import ConfigError
+from palate.evaluate.ceilings import ceilings
 from palate.evaluate.cells import cell_key
 from palate.evaluate.contenders import Contender, contenders, method_names
 from palate.evaluate.courses import Course, Sample, open_courses
@@ -143,7 +144,7 @@ def plan(
     cells = []
     for course in courses:
         for sample in samples:
-            for contender in entrants:
+            for contender in (*entrants, *ceilings(course.dataset)):
                 tried = len(candidates(contender, setup.budget, seed=sample.seed)) if setup.tune else 1
                 identity = _identity(course, sample, contender, setup.budget if tried > 1 else None)
                 cells.append(PlannedCell(cell_key(identity), identity, course, sample, contender, tried))

@@ -62,6 +62,10 @@ class TextContender:
         known = len([k for k in self.ks if k in exam.prefixes])
         return min(self.cap, len(exam.seen)) + known * min(self.cap, len(exam.new))
 
+    def sit(self, exam: Exam, dataset: PreferenceDataset, *, seed: int) -> Paper:
+        """Answer an exam made from `dataset`; see `sit_texts`."""
+        return sit_texts(self, exam, dataset, seed=seed)
+
 
 def sit_texts(contender: TextContender, exam: Exam, dataset: PreferenceDataset, *, seed: int) -> Paper:
     """Ask the model about a drawn part of the exam: seen people after their training rows, new people after k answers.

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
 from scipy.special import expit
 
-from palate.data.dataset import PreferenceDataset
+from palate.data.dataset import CONSENSUS_PROBABILITY, NEW_PERSON, TRUE_PROBABILITY, PreferenceDataset
 from palate.errors import InputError
 from palate.rng import RNGLike, derive, normalise
 
@@ -28,6 +29,7 @@ class Truth:
         people: (n_users, r) how much each person cares.
         new: (n_users,) people of a kind that is not among the others (they are for testing on new people).
         traits: each person's tastes in words, or None.
+        axes: r names of what tastes differ about, or None.
     """
 
     shared: np.ndarray
@@ -35,6 +37,7 @@ class Truth:
     people: np.ndarray
     new: np.ndarray
     traits: tuple[tuple[str, ...], ...] | None = None
+    axes: tuple[str, ...] | None = None
 
     def reward(self, users: np.ndarray | None = None) -> np.ndarray:
         """(k, n_items) rewards of some people, all by default."""
@@ -53,12 +56,18 @@ class Truth:
     def consensus(self, left: np.ndarray, right: np.ndarray, *, most: int = 1000) -> np.ndarray:
         """(m,) share of (up to `most`) people who would prefer left: the best prediction without knowing the person."""
         people = self.people[np.linspace(0, len(self.people) - 1, min(most, len(self.people))).astype(int)]
-        total = np.empty(len(left))
-        for start in range(0, len(left), 10_000):
-            rows = slice(start, start + 10_000)
-            taste = (self.loadings[left[rows]] - self.loadings[right[rows]]) @ people.T
-            total[rows] = expit((self.shared[left[rows]] - self.shared[right[rows]])[:, None] + taste).mean(axis=1)
-        return total
+        pairs, row = np.unique(left.astype(np.int64) * len(self.shared) + right, return_inverse=True)
+        left, right = np.divmod(pairs, len(self.shared))
+        total = np.empty(len(pairs))
+        for start in range(0, len(pairs), 10_000):
+            part = slice(start, start + 10_000)
+            taste = (self.loadings[left[part]] - self.loadings[right[part]]) @ people.T
+            total[part] = expit((self.shared[left[part]] - self.shared[right[part]])[:, None] + taste).mean(axis=1)
+        return total[row]
+
+    def matters(self, left: np.ndarray, right: np.ndarray, user: np.ndarray) -> np.ndarray:
+        """(m,) bool: whether the two items differ in anything the person cares about, beside what everybody likes."""
+        return np.any((self.loadings[left] - self.loadings[right]) * self.people[user] != 0, axis=1)
 
 
 @dataclass(frozen=True)
@@ -85,10 +94,27 @@ class Simulation:
         p = self.probability
         return float(np.maximum(p, 1.0 - p).mean())
 
+    @property
+    def consensus(self) -> np.ndarray:
+        """(m,) the best probability of every row that can be told without knowing the person."""
+        return self.truth.consensus(self.dataset.left, self.dataset.right)
+
     def consensus_accuracy(self) -> float:
         """Expected accuracy of the best prediction that does not know the person."""
-        p, shared = self.probability, self.truth.consensus(self.dataset.left, self.dataset.right)
-        return float(np.where(shared > 0.5, p, 1.0 - p).mean())
+        p = self.probability
+        return float(np.where(self.consensus > 0.5, p, 1.0 - p).mean())
+
+    def indifferent_share(self) -> float:
+        """Share of rows whose two items differ in nothing the person cares about: there the person is like everybody."""
+        return float(1.0 - self.truth.matters(self.dataset.left, self.dataset.right, self.dataset.user).mean())
+
+    def people_frame(self) -> pl.DataFrame:
+        """What each person cares about: `user new_person taste`, and a column of weights for each axis."""
+        truth = self.truth
+        names = truth.axes or tuple(f"axis {number}" for number in range(truth.people.shape[1]))
+        words = [" and ".join(traits) for traits in truth.traits] if truth.traits else [""] * len(truth.people)
+        head = {"user": list(self.dataset.users), NEW_PERSON: truth.new, "taste": words}
+        return pl.DataFrame(head | {f"weight of {name}": truth.people[:, i] for i, name in enumerate(names)})
 
     def fresh(self, rows_per_user: int, *, rng: RNGLike = None) -> PreferenceDataset:
         """New answers of the same people about items that they have not been asked about.
@@ -107,7 +133,7 @@ class Simulation:
         user, left, right = user[new], left[new], right[new]
         first = np.searchsorted(user, np.arange(old.n_users))
         kept = np.arange(len(user)) - first[user] < rows_per_user
-        return _answered(old, self.truth, left[kept], right[kept], user[kept], rng)
+        return _answered(old, self.truth, left[kept], right[kept], user[kept], rng, TRUE_PROBABILITY in old.extra)
 
 
 @dataclass(frozen=True)
@@ -141,36 +167,40 @@ class ItemTable:
 def simulate(
     table: ItemTable,
     truth: Truth,
-    rows_per_user: int,
+    rows_per_user: int | np.ndarray,
     *,
     rng: np.random.Generator,
     name: str,
     repeats: float = 0.0,
     features: np.ndarray | None = None,
+    told: bool = False,
 ) -> Simulation:
     """Let people answer random pairs of replies to one prompt, by Bradley-Terry.
 
     Args:
         table: the items.
         truth: rewards, by the table's numbers.
-        rows_per_user: answers of each person.
+        rows_per_user: answers of each person, one number or (n_users,) numbers.
         rng: draws pairs and answers.
         name: of the dataset.
         repeats: share of the answers that are the same person's second answer to an earlier pair, sides exchanged.
         features: (n_items, d) by the table's numbers, or None.
+        told: let the data set carry the truth, as extra columns.
     """
-    if rows_per_user < 1:
-        raise InputError(f"rows_per_user={rows_per_user}: people must answer; use at least 1")
+    n_users = len(truth.people)
+    counts = np.broadcast_to(np.asarray(rows_per_user), n_users)
+    if counts.min(initial=1) < 1:
+        raise InputError(f"rows_per_user={counts.min()}: people must answer; use at least 1")
     if not 0.0 <= repeats <= 0.5:
         raise InputError(f"repeats={repeats}: a share of second answers lies between 0 and 0.5")
-    n_users = len(truth.people)
-    user = np.repeat(np.arange(n_users, dtype=np.int32), rows_per_user)
+    user = np.repeat(np.arange(n_users, dtype=np.int32), counts)
     left, right = draw_pairs(table.item_prompt, len(user), rng)
-    again = int(round(repeats * rows_per_user))
-    if again:
-        grid_left, grid_right = left.reshape(n_users, -1), right.reshape(n_users, -1)
-        first = grid_left[:, :again].copy()
-        grid_left[:, -again:], grid_right[:, -again:] = grid_right[:, :again], first
+    start = np.cumsum(counts) - counts
+    place = np.arange(len(user)) - start[user]
+    again = np.round(repeats * counts).astype(int)[user]
+    second = np.flatnonzero(place >= counts[user] - again)
+    first = second - (counts[user] - again)[second]
+    left[second], right[second] = right[first], left[first]
     width = len(str(n_users - 1))
     empty = np.zeros(0, np.int32)
     blank = PreferenceDataset(
@@ -187,7 +217,7 @@ def simulate(
         name=name,
         licence="CC0-1.0",
     )
-    return Simulation(_answered(blank, truth, left, right, user, rng), truth, features)
+    return Simulation(_answered(blank, truth, left, right, user, rng, told), truth, features)
 
 
 def draw_pairs(item_prompt: np.ndarray, m: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -212,11 +242,15 @@ def _answered(
     right: np.ndarray,
     user: np.ndarray,
     rng: np.random.Generator,
+    told: bool,
 ) -> PreferenceDataset:
-    label = (rng.random(len(user)) < truth.probability(left, right, user)).astype(np.float64)
-    new = {"new": truth.new[user]} if truth.new.any() else {}
+    probability = truth.probability(left, right, user)
+    label = (rng.random(len(user)) < probability).astype(np.float64)
+    extra = {NEW_PERSON: truth.new[user]} if truth.new.any() else {}
+    if told:
+        extra |= {TRUE_PROBABILITY: probability, CONSENSUS_PROBABILITY: truth.consensus(left, right)}
     return replace(
-        dataset, left=left, right=right, user=user, label=label, weight=np.ones(len(user)), time=None, extra=new
+        dataset, left=left, right=right, user=user, label=label, weight=np.ones(len(user)), time=None, extra=extra
     )
 
 
