@@ -169,7 +169,7 @@ def test_people_are_not_saved_unless_asked(model, tmp_path):
     assert loaded.adapt(LOVER).prefer("?", "a!", "b") == model.adapt(LOVER).prefer("?", "a!", "b")
     with pytest.raises(InputError, match="saved without its people"):
         loaded.person("u03")
-    assert {path.name for path in folder.iterdir()} == {"config.json", "method.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "method.safetensors"}
 
 
 def edit(folder, **changes):

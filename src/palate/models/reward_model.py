@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from palate.backends.hub import fetch, upload
 from palate.data.dataset import PreferenceDataset
 from palate.data.formats import read
-from palate.errors import FingerprintError, InputError, NotFittedError, VersionError
+from palate.errors import FingerprintError, InputError, NotFittedError
 from palate.features import embed_items, featurize, make
 from palate.features.base import Featurizer
 from palate.features.base_reward import load_base_reward, name_base_reward, save_base_reward, score_texts
-from palate.files import read_json, write_json
+from palate.files import write_json, write_text
 from palate.models import registry
 from palate.models.base import Method
+from palate.models.forgetting import fade
+from palate.models.card import model_card
+from palate.models.folder import CONFIG, FORMAT_VERSION, METHOD, nameless, read_config
 from palate.models.personal import History, PersonalModel, Question, RewardModel, one_person, read_state
 from palate.progress import Progress, silent
 from palate.rng import RNGLike
@@ -29,11 +33,6 @@ if TYPE_CHECKING:
     from palate.models.export import Exported
 
 __all__ = ["FORMAT_VERSION", "FeatureRewardModel", "PersonalModel", "RewardModel"]
-
-FORMAT_VERSION = 1
-"""Version of the saved folder; one with a higher number is refused."""
-
-_CONFIG, _METHOD = "config.json", "method.safetensors"
 
 BaseScores = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 
@@ -135,29 +134,39 @@ class FeatureRewardModel:
         }
         return self
 
-    def adapt(self, history: History = None, *, user_text: str = "", progress: Progress = silent) -> PersonalModel:
+    def adapt(
+        self,
+        history: History = None,
+        *,
+        user_text: str = "",
+        half_life: float | None = None,
+        progress: Progress = silent,
+    ) -> PersonalModel:
         """The model of one person, who may be new.
 
         Args:
             history: their comparisons; a column for the person may be missing. None gives the model of somebody unknown.
             user_text: not used by methods on features; a judge reads it.
+            half_life: an answer loses half its weight in this time (unit of the history's times); None forgets nothing.
             progress: called while texts are embedded.
 
         Raises:
-            InputError: the history is of several people.
+            InputError: the history is of several people, or has no times though a half-life is given.
             NotFittedError: `fit` was not called.
         """
         dataset = one_person(history)
         if dataset is None:
             self._check_fitted()
             return self._personal(self.method.prior_)
-        return self._personal(self.adapt_many(dataset, progress=progress).take(np.unique(dataset.user)))
+        states = self.adapt_many(dataset, half_life=half_life, progress=progress)
+        return self._personal(states.take(np.unique(dataset.user)))
 
-    def adapt_many(self, data: Any, *, progress: Progress = silent) -> UserStates:
-        """The states of all people of a data set at once, in the order of its `users`."""
+    def adapt_many(self, data: Any, *, half_life: float | None = None, progress: Progress = silent) -> UserStates:
+        """The states of all people of a data set at once, in the order of its `users`; `half_life` as in `adapt`."""
         self._check_fitted()
         dataset = read(data)
-        return self.method.adapt(dataset.comparisons(self._featurized(dataset, progress)))
+        comparisons = dataset.comparisons(self._featurized(dataset, progress))
+        return self.method.adapt(comparisons if half_life is None else fade(comparisons, half_life))
 
     def person(self, user: str) -> PersonalModel:
         """The model of a training person.
@@ -282,26 +291,70 @@ class FeatureRewardModel:
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | os.PathLike[str], *, people: bool = False) -> Path:
-        """Write the model as a folder: weights in safetensors, settings in JSON; no texts, no rows.
+    def save_pretrained(self, folder: str | os.PathLike[str], *, people: bool = False, results: Any = None) -> Path:
+        """Write the model as a folder: weights in safetensors, settings in JSON, a model card; no texts, no rows.
 
         Args:
             folder: made where it is missing.
             people: also write the ids and states of the training people, so that `person(id)` works after loading.
+            results: of `palate.bench`, whose measurements of this method go into the card.
 
         Raises:
             StorageError: the folder cannot be written, or the disk is full.
         """
         self._check_fitted()
         target = Path(folder)
+        config = self._settings(people)
         method = self.method
         if not people:
             method = copy.copy(method)
             method.states_ = method.states_.take(np.zeros(0, np.int64))
-        by_name = self.features is None or isinstance(self.features, (str, Path))
+        # The settings come last and name the weights: a folder that was half overwritten does not load.
+        method.save(target / METHOD)
+        write_text(target / "README.md", model_card(config, results))
+        write_json(target / CONFIG, config)
+        return target
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        include_users: bool = False,
+        results: Any = None,
+        private: bool | None = None,
+        token: str | None = None,
+        message: str = "Palate reward model",
+    ) -> str:
+        """Put the model into a repository of the Hugging Face Hub, with its card; no user's id, state or text by default.
+
+        Names of local folders (features, base reward) are left out: they mean nothing elsewhere, and may name people.
+
+        Args:
+            repo_id: "owner/name"; or a local folder, `./somewhere` or `file:///…`, that stands in for the hub.
+            include_users: also the ids and states of the training people: what they prefer, by name.
+            results: as in `save_pretrained`.
+            private, token, message: of the repository and the commit, see `palate.backends.hub.upload`.
+
+        Returns:
+            Where it is.
+
+        Raises:
+            InputError: the hub refuses the name or the token, or cannot be reached.
+            StorageError: the local folder cannot be written.
+        """
+        with tempfile.TemporaryDirectory(prefix="palate-push-") as temporary:
+            folder = self.save_pretrained(temporary, people=include_users, results=results)
+            config = nameless(self._settings(include_users))
+            write_text(folder / "README.md", model_card(config, results))
+            write_json(folder / CONFIG, config)
+            return upload(folder, repo_id, private=private, token=token, message=message)
+
+    def _settings(self, people: bool) -> dict[str, Any]:
+        """What stands in the saved model's `config.json`."""
         from palate import __version__
 
-        config = {
+        by_name = self.features is None or isinstance(self.features, (str, Path))
+        return {
             "format": FORMAT_VERSION,
             "palate": __version__,
             "kind": "features",
@@ -309,15 +362,11 @@ class FeatureRewardModel:
             "feature_options": self.feature_options if by_name else {},
             "feature_fingerprint": self.featurizer.fingerprint,
             "base_reward": save_base_reward(self.base_reward),
-            "method": method.name,
-            "fingerprint": method.fingerprint_,
+            "method": self.method.name,
+            "fingerprint": self.method.fingerprint_,
             "data": self.info_,
             "users": list(self.users_) if people and self.users_ is not None else None,
         }
-        # The settings come last and name the weights: a folder that was half overwritten does not load.
-        method.save(target / _METHOD)
-        write_json(target / _CONFIG, config)
-        return target
 
     def export_classifier(
         self,
@@ -351,7 +400,7 @@ class FeatureRewardModel:
         """Read what `save_pretrained` wrote.
 
         Args:
-            folder: where it is.
+            folder: where it is; or "owner/name" on the Hugging Face Hub.
             features: the featurizer, where it was not given by name; it must be the one of the fit.
             base_reward: the function that scores texts, where the model was fitted on top of one.
             cache: as in the constructor.
@@ -361,11 +410,11 @@ class FeatureRewardModel:
             VersionError: it was written by a newer Palate.
             FingerprintError: the featurizer is not the one the model was fitted with.
         """
-        source = Path(folder)
-        config = _read_config(source)
-        method = registry.load_method(source / _METHOD)
+        source = fetch(os.fspath(folder))
+        config = read_config(source)
+        method = registry.load_method(source / METHOD)
         if method.fingerprint_ != config["fingerprint"]:
-            raise InputError(f"{source}: {_METHOD} and {_CONFIG} are of two different fits; save the model again")
+            raise InputError(f"{source}: {METHOD} and {CONFIG} are of two different fits; save the model again")
         if features is None and config["features"] is None:
             raise InputError(f"{source}: the features of this model have no name; pass features=, as in its fit")
         model = cls(
@@ -383,31 +432,3 @@ class FeatureRewardModel:
         model.users_ = None if config["users"] is None else tuple(config["users"])
         model.info_ = config["data"]
         return model
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    """The settings of a saved model, checked."""
-    path = folder / _CONFIG
-    try:
-        config = read_json(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"{folder}: no Palate model here ({_CONFIG} is missing); write one with save_pretrained"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: damaged ({error}); save the model again") from None
-    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
-        raise InputError(f"{path}: not the settings of a Palate model; write one with save_pretrained")
-    if config["format"] > FORMAT_VERSION:
-        raise VersionError(
-            f"{path}: format {config['format']} is newer than this Palate reads ({FORMAT_VERSION}); upgrade palate"
-        )
-    lacking = {"kind", "features", "feature_options", "feature_fingerprint", "base_reward", "fingerprint", "data"}
-    lacking = (lacking | {"users"}) - config.keys()
-    if lacking:
-        raise InputError(f"{path}: damaged, {', '.join(sorted(lacking))} missing; save the model again")
-    if config["kind"] != "features":
-        raise InputError(
-            f"{path}: holds a model of kind {config['kind']!r}, not of features; load it with its own class"
-        )
-    return config
