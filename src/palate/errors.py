@@ -8,9 +8,10 @@
     │   ├── FingerprintError       results, states or features that belong to other data or another model
     │   └── VersionError           a file written by a newer Palate
     ├── NotFittedError             a method was used before `fit`
-    ├── MissingModelError          a bundled model that is not installed; the message says how to get it
+    ├── MissingModelError          a model that is not here and cannot be fetched; the message says how to get it
     ├── MissingDependencyError     an optional package that is not installed; the message says how to get it
     ├── StorageError               the disk is full, or a file cannot be written
+    ├── DownloadError              a file could not be fetched; the message says how to put it there by hand
     └── EndpointError              a remote model did not answer, or answered nonsense
         └── RefusalError           it answered without a word: a refusal, or a content filter
 
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 __all__ = [
     "ConfigError",
     "DataError",
+    "DownloadError",
     "EndpointError",
     "FingerprintError",
     "InputError",
@@ -84,7 +86,7 @@ class NotFittedError(PalateError):
 
 
 class MissingModelError(PalateError):
-    """A bundled model is not installed; the message says how to get it."""
+    """A model is not on this machine and cannot be fetched; the message says how to get it."""
 
 
 class MissingDependencyError(PalateError):
@@ -93,6 +95,10 @@ class MissingDependencyError(PalateError):
 
 class StorageError(PalateError):
     """The disk is full, or a file cannot be written."""
+
+
+class DownloadError(PalateError):
+    """A file could not be fetched; the message says how to put it there by hand."""
 
 
 class EndpointError(PalateError):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate.backends import huggingface
+from palate.backends import hub_files, huggingface
 from palate.backends.hidden import HiddenStates, length_sorted_batches
 from palate.backends.text import EncodedText
 from palate.errors import ConfigError, InputError, MissingModelError
@@ -149,7 +149,6 @@ def test_names_that_lead_nowhere_say_what_to_do(tmp_path, monkeypatch):
         str(tmp_path / "a-file"): "a file, not a model folder",
         str(tmp_path / "nothing"): "no such folder",
         str(tmp_path / "broken"): "cannot be loaded",
-        "nobody/no-such-model-xyz": "hub cannot be reached",
         "not a name": "no such model",
     }.items():
         with pytest.raises(InputError, match=line) as caught:
@@ -157,6 +156,70 @@ def test_names_that_lead_nowhere_say_what_to_do(tmp_path, monkeypatch):
         assert "\n" not in str(caught.value) and name in str(caught.value)
     with pytest.raises(InputError, match="not JSON"):
         huggingface.model_config(str(tmp_path / "broken"))
+    with pytest.raises(MissingModelError, match="hub cannot be reached .offline mode is on."):
+        huggingface.load_causal("nobody/no-such-model-xyz")
+
+
+@pytest.fixture
+def no_hub(tmp_path, monkeypatch):
+    """A hub that nobody answers for, and an empty cache; counts what it is asked."""
+    asked = []
+
+    def refuse(self, name, timeout):
+        asked.append(name)
+        raise ConnectionError("Name or service\nnot known")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    hub_files._ask.cache_clear()
+    return asked
+
+
+@pytest.mark.parametrize("look", ["model_config", "load_causal", "load_tokenizer", "load_classifier", "revision"])
+def test_a_hub_out_of_reach_is_asked_once_and_told_in_one_line(no_hub, look, capfd):
+    with pytest.raises(MissingModelError) as caught:
+        getattr(huggingface, look)("nobody/no-such-model")
+    assert str(caught.value).startswith(
+        "nobody/no-such-model: not on this machine, and the hub cannot be reached (Name or service not known); connect"
+    )
+    assert "smollm2" in str(caught.value) and "\n" not in str(caught.value)
+    assert no_hub == ["nobody/no-such-model"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_was_fetched_before_needs_no_hub(no_hub, tmp_path):
+    commit = "0123456789012345678901234567890123456789"
+    place = tmp_path / "hub" / "models--somebody--tiny"
+    tiny_models.save(place / "snapshots" / commit, "gpt2")
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commit)
+    assert huggingface.model_config("somebody/tiny")["model_type"] == "gpt2"
+    assert huggingface.revision("somebody/tiny") == commit
+    assert huggingface.load_causal("somebody/tiny", device="cpu").config.model_type == "gpt2"
+    assert huggingface.load_tokenizer("somebody/tiny").pad_token
+    assert no_hub == []
+    assert huggingface.model_file("somebody/tiny", "modules.json") is None  # not here, and nobody to ask
+    assert no_hub == ["somebody/tiny"]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "says"),
+    [(404, InputError, "no such model on the hub"), (503, MissingModelError, "hub cannot be reached")],
+)
+def test_the_hubs_answer_is_told_as_it_is(no_hub, monkeypatch, status, kind, says):
+    from huggingface_hub import errors
+
+    class Answer:
+        status_code, headers, request = status, {}, None
+
+    def answer(self, name, timeout):
+        refusal = errors.RepositoryNotFoundError if status == 404 else errors.HfHubHTTPError
+        raise refusal("no", response=Answer())
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", answer)
+    with pytest.raises(kind, match=says):
+        huggingface.load_backbone("nobody/no-such-model")
 
 
 def test_weights_that_are_pickles_are_refused(tmp_path):

@@ -49,14 +49,17 @@ def convert_gguf(file: Path, target: Path, *, title: str, source_hash: str) -> P
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the bars, notices and warnings that transformers prints while it loads; errors come through."""
-    from transformers.utils import logging
+    """Without the bars, notices and warnings that transformers and the hub print while they load; errors come through."""
+    import logging
 
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    libraries = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    before = [library.level for library in libraries]
+    for library in libraries:
+        library.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(before)
+        for library, level in zip(libraries, before, strict=True):
+            library.setLevel(level)

@@ -1,21 +1,20 @@
 """Hugging Face models by bundled name, folder or hub name: tokenizers, causal models and hidden states.
 
-Weights come from safetensors files only, and no code of a model's authors is run. Bundled models and folders are read
-from the disk without asking any hub.
+Weights come from safetensors files only, and no code of a model's authors is run. Bundled models, folders and what was
+fetched before are read from the disk without asking any hub.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palate.backends import bundled
-from palate.errors import ConfigError, InputError, PalateError, StorageError
+from palate.backends.hub_files import bundled_names, hub_file, load_locally_first
+from palate.errors import ConfigError, InputError
 from palate.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def resolve(name: str, *, progress: Progress = silent) -> str:
         raise InputError(f"{name}: a file, not a model folder; give the folder that save_pretrained wrote")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(
-            f"{name}: there is no such folder; give a model folder, a hub name or one of {_bundled_names()}"
+            f"{name}: there is no such folder; give a model folder, a hub name or one of {bundled_names()}"
         )
     return name
 
@@ -108,12 +107,7 @@ def model_file(name: str, file: str) -> Path | None:
     if Path(where).is_dir():
         path = Path(where) / file
         return path if path.is_file() else None
-    # Imported only for the hub: a second run on cached features then starts without transformers.
-    from transformers.utils import cached_file
-
-    with _loading(name):
-        found = cached_file(where, file, _raise_exceptions_for_missing_entries=False)
-    return None if found is None else Path(found)
+    return hub_file(name, file)
 
 
 def model_config(name: str) -> dict[str, Any]:
@@ -121,6 +115,7 @@ def model_config(name: str) -> dict[str, Any]:
 
     Raises:
         InputError: no such model, or its config.json cannot be read.
+        MissingModelError: it is not on this machine, and the hub cannot be reached.
     """
     path = model_file(name, "config.json")
     if path is None:
@@ -153,12 +148,11 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
     Raises:
         InputError: no such model, or it has no tokenizer.
+        MissingModelError: it is not on this machine, and the hub cannot be reached.
     """
     from transformers import AutoTokenizer
 
-    where = resolve(name)
-    with _loading(name):
-        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=Path(where).is_dir())
+    tokenizer = load_locally_first(name, resolve(name), AutoTokenizer.from_pretrained)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -178,7 +172,7 @@ def load_causal(
 
     Raises:
         InputError: no such model, or it is no causal language model.
-        MissingModelError: a bundled model that is not there and cannot be fetched.
+        MissingModelError: it is not on this machine and cannot be fetched.
     """
     from transformers import AutoModelForCausalLM
 
@@ -205,11 +199,8 @@ def load_classifier(name: str, *, dtype: str = "auto", device: str = "auto") -> 
 
     place = choose_device(device)
     number = choose_dtype(dtype, place)
-    where = resolve(name)
-    with _loading(name):
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            where, dtype=number, use_safetensors=True, local_files_only=Path(where).is_dir(), output_loading_info=True
-        )
+    load = partial(AutoModelForSequenceClassification.from_pretrained, dtype=number, use_safetensors=True)
+    model, report = load_locally_first(name, resolve(name), partial(load, output_loading_info=True))
     if report["missing_keys"]:
         # Such weights are drawn at random, and so would be the scores.
         raise InputError(
@@ -225,55 +216,5 @@ def _load(factory: Any, name: str, dtype: str, device: str, progress: Progress) 
     place = choose_device(device)
     number = choose_dtype(dtype, place)
     where = resolve(name, progress=progress)
-    with _loading(name):
-        model = factory.from_pretrained(
-            where, dtype=number, use_safetensors=True, local_files_only=Path(where).is_dir()
-        )
+    model = load_locally_first(name, where, partial(factory.from_pretrained, dtype=number, use_safetensors=True))
     return model.to(place).eval()
-
-
-def _bundled_names() -> str:
-    return ", ".join(model.name for model in bundled.models())
-
-
-@contextmanager
-def _loading(name: str) -> Iterator[None]:
-    """Turn what transformers and the hub raise into one line that says what to do."""
-    from huggingface_hub import errors as hub
-
-    from palate.backends.conversion import quiet
-
-    try:
-        with quiet():
-            yield
-    except PalateError:
-        raise
-    except Exception as error:
-        chain = _chain(error)
-        if any(getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for cause in chain):
-            raise StorageError(f"{name}: the disk is full; free some space or set HF_HOME to another disk") from error
-        if isinstance(error, (OSError, ValueError, KeyError, ImportError, hub.HfHubHTTPError)):
-            raise InputError(f"{name}: {_diagnosis(chain)}") from error
-        raise
-
-
-def _diagnosis(chain: list[BaseException]) -> str:
-    from huggingface_hub import errors as hub
-
-    if any(isinstance(cause, hub.GatedRepoError) for cause in chain):
-        return "its authors ask for an agreement first; accept it on the hub and set HF_TOKEN"
-    if any(isinstance(cause, (hub.RepositoryNotFoundError, hub.HFValidationError)) for cause in chain):
-        return f"no such model on the hub, and no such folder; bundled are: {_bundled_names()}"
-    if any(isinstance(cause, (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled)) for cause in chain):
-        return f"not a folder here, and the hub cannot be reached; use a folder, or a bundled model: {_bundled_names()}"
-    words = " ".join(str(chain[0]).split())[:160]
-    return f"cannot be loaded ({words}); it must be a model that transformers knows, with safetensors weights"
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    return chain
