@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +16,11 @@ from palate.data.formats import read
 from palate.errors import FingerprintError, InputError, NotFittedError
 from palate.features import embed_items, featurize, make
 from palate.features.base import Featurizer
-from palate.features.base_reward import load_base_reward, name_base_reward, save_base_reward, score_texts
-from palate.files import write_json, write_text
+from palate.features.base_reward import load_base_reward, name_base_reward, score_texts
 from palate.models import registry
 from palate.models.base import Method
+from palate.models.folder import CONFIG, FORMAT_VERSION, METHOD, read_config, write_folder
 from palate.models.forgetting import fade
-from palate.models.card import model_card
-from palate.models.folder import CONFIG, FORMAT_VERSION, METHOD, nameless, read_config
 from palate.models.personal import History, PersonalModel, Question, RewardModel, one_person, read_state
 from palate.progress import Progress, silent
 from palate.rng import RNGLike
@@ -303,17 +300,7 @@ class FeatureRewardModel:
             StorageError: the folder cannot be written, or the disk is full.
         """
         self._check_fitted()
-        target = Path(folder)
-        config = self._settings(people)
-        method = self.method
-        if not people:
-            method = copy.copy(method)
-            method.states_ = method.states_.take(np.zeros(0, np.int64))
-        # The settings come last and name the weights: a folder that was half overwritten does not load.
-        method.save(target / METHOD)
-        write_text(target / "README.md", model_card(config, results))
-        write_json(target / CONFIG, config)
-        return target
+        return write_folder(self, folder, people=people, results=results)
 
     def push_to_hub(
         self,
@@ -342,31 +329,10 @@ class FeatureRewardModel:
             InputError: the hub refuses the name or the token, or cannot be reached.
             StorageError: the local folder cannot be written.
         """
+        self._check_fitted()
         with tempfile.TemporaryDirectory(prefix="palate-push-") as temporary:
-            folder = self.save_pretrained(temporary, people=include_users, results=results)
-            config = nameless(self._settings(include_users))
-            write_text(folder / "README.md", model_card(config, results))
-            write_json(folder / CONFIG, config)
+            folder = write_folder(self, temporary, people=include_users, results=results, local_names=False)
             return upload(folder, repo_id, private=private, token=token, message=message)
-
-    def _settings(self, people: bool) -> dict[str, Any]:
-        """What stands in the saved model's `config.json`."""
-        from palate import __version__
-
-        by_name = self.features is None or isinstance(self.features, (str, Path))
-        return {
-            "format": FORMAT_VERSION,
-            "palate": __version__,
-            "kind": "features",
-            "features": (str(self.features) if self.features is not None else "none") if by_name else None,
-            "feature_options": self.feature_options if by_name else {},
-            "feature_fingerprint": self.featurizer.fingerprint,
-            "base_reward": save_base_reward(self.base_reward),
-            "method": self.method.name,
-            "fingerprint": self.method.fingerprint_,
-            "data": self.info_,
-            "users": list(self.users_) if people and self.users_ is not None else None,
-        }
 
     def export_classifier(
         self,
