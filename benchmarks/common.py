@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ def methods(text: str) -> list[str]:
     return [part.strip() for part in text.replace(",", " ").split()]
 
 
-def run(arguments: argparse.Namespace, data: Any, *, name: str, **settings: Any) -> tuple[Results, float]:
-    """One benchmark in its own folder, with progress on the terminal; and its seconds."""
+def run(
+    arguments: argparse.Namespace, data: Any, *, name: str, more: Sequence[Any] = (), **settings: Any
+) -> tuple[Results, float]:
+    """One benchmark in its own folder, with progress on the terminal; and its seconds. `more` are further contenders."""
     started = time.perf_counter()
     results = benchmark(
         data,
-        methods=methods(arguments.methods),
+        methods=[*methods(arguments.methods), *more],
         out=arguments.folder / (f"{name}-final" if arguments.final else name),
         tune=arguments.configurations > 1,
         budget=Budget(configurations=max(1, arguments.configurations)),
