@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import polars as pl
@@ -196,3 +197,16 @@ def test_costs_are_means_over_cells() -> None:
     assert cost.fit == pytest.approx(6.5 * 1.01)
     assert cost.each == pytest.approx(2e-4)
     assert seconds_per_run(panel)["factor"] == pytest.approx(6.63)
+
+
+def test_bibtex_entries_are_whole_and_say_where_a_paper_appeared() -> None:
+    from palate.report.citation import _ENTRIES
+
+    for entry in _ENTRIES.values():
+        assert re.match(r"@(article|inproceedings|misc)\{[a-z]+20\d\d[a-z]*,\n", entry)
+        assert entry.count("{") == entry.count("}")
+        fields = dict(re.findall(r"^  (\w+) += \{(.*?)\},?$", entry, re.MULTILINE | re.DOTALL))
+        assert {"title", "author", "year"} < fields.keys()
+        assert fields.keys() & {"booktitle", "journal", "eprint"}
+        assert entry.split("{", 1)[1].split(",")[0].rstrip("abcdefghijklmnopqrstuvwxyz")[-4:] == fields["year"]
+        assert all(", " in name for name in fields["author"].split(" and "))

@@ -12,33 +12,42 @@ from palate.report.view import Panel
 __all__ = ["bibtex", "methods_paragraph"]
 
 _ENTRIES = {
-    "audit": """@misc{dong2025personalization,
-  title  = {When Personalization Meets Reality: A Multi-Faceted Analysis of Personalized Preference Learning},
-  author = {Dong, Yijiang River and Hu, Tiancheng and Liu, Yinhong and {\\"U}st{\\"u}n, Ahmet and Collier, Nigel},
-  year   = {2025}
+    "audit": """@inproceedings{dong2025personalization,
+  title     = {When Personalization Meets Reality: A Multi-Faceted Analysis of Personalized Preference Learning},
+  author    = {Dong, Yijiang River and Hu, Tiancheng and Liu, Yinhong and {\\"U}st{\\"u}n, Ahmet and Collier, Nigel},
+  booktitle = {Findings of the Association for Computational Linguistics: {EMNLP} 2025},
+  pages     = {16880--16894},
+  year      = {2025}
 }""",
     "factor": """@misc{shenfeld2025pref,
-  title  = {Language Model Personalization via Reward Factorization},
-  author = {Shenfeld, Idan and Faltings, Felix and Agrawal, Pulkit and Pacchiano, Aldo},
-  year   = {2025}
+  title         = {Language Model Personalization via Reward Factorization},
+  author        = {Shenfeld, Idan and Faltings, Felix and Agrawal, Pulkit and Pacchiano, Aldo},
+  eprint        = {2503.06358},
+  archiveprefix = {arXiv},
+  year          = {2025}
 }""",
     "gpo": """@inproceedings{zhao2024gpo,
   title     = {Group Preference Optimization: Few-Shot Alignment of Large Language Models},
   author    = {Zhao, Siyan and Dang, John and Grover, Aditya},
-  booktitle = {International Conference on Learning Representations},
+  booktitle = {The Twelfth International Conference on Learning Representations, {ICLR}},
   year      = {2024}
 }""",
     "convarg": """@inproceedings{habernal2016argument,
-  title     = {Which Argument is More Convincing? Analyzing and Predicting Convincingness of Web Arguments Using
-               Bidirectional {LSTM}},
+  title     = {Which argument is more convincing? {A}nalyzing and predicting convincingness of {W}eb arguments using
+               bidirectional {LSTM}},
   author    = {Habernal, Ivan and Gurevych, Iryna},
-  booktitle = {Proceedings of the 54th Annual Meeting of the Association for Computational Linguistics},
+  booktitle = {Proceedings of the 54th Annual Meeting of the Association for Computational Linguistics
+               (Volume 1: Long Papers)},
+  pages     = {1589--1599},
   year      = {2016}
 }""",
     "polis": """@article{small2021polis,
-  title   = {Polis: Scaling Deliberation by Mapping High Dimensional Opinion Spaces},
+  title   = {{Polis}: Scaling Deliberation by Mapping High Dimensional Opinion Spaces},
   author  = {Small, Christopher and Bjorkegren, Michael and Erkkil{\\"a}, Timo and Shaw, Lynette and Megill, Colin},
-  journal = {Recerca: Revista de Pensament i An{\\`a}lisi},
+  journal = {RECERCA. Revista de Pensament i An{\\`a}lisi},
+  volume  = {26},
+  number  = {2},
+  doi     = {10.6035/recerca.5516},
   year    = {2021}
 }""",
 }
