@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from palate.data import PreferenceDataset
     from palate.elicit.person import AskingRewardModel
     from palate.evaluate.audit import Audit
+    from palate.evaluate.drift import Drift
     from palate.evaluate.forecast import Forecast
     from palate.evaluate.results import Results
     from palate.types import Items
@@ -26,6 +27,7 @@ __all__ = [
     "SIMULATED",
     "audit",
     "bench",
+    "drift",
     "fit",
     "forecast",
     "known_data",
@@ -73,21 +75,28 @@ def _known(name: str) -> PreferenceDataset:
 
 
 def known_data() -> list[dict[str, Any]]:
-    """The data sets with a name: `name what licence home here`."""
-    from palate.data import SOURCES, available
+    """The data sets with a name: `name what licence home here state kind noncommercial gated megabytes`."""
+    from palate.data import SOURCES, state
 
-    here = set(available())
     shipped = {
         "name": SIMULATED,
         "what": "simulated people with known tastes over the 512 shipped replies",
         "licence": "CC0 1.0",
         "home": "shipped with Palate",
-        "here": True,
+        "state": "here",
     }
-    return [shipped] + [
-        {"name": name, "what": source.title, "licence": source.licence, "home": source.home, "here": name in here}
+    known = [
+        {"name": name, "what": source.title, "licence": source.licence, "home": source.home, "state": state(name)}
+        | {
+            "kind": source.kind,
+            "noncommercial": source.noncommercial,
+            "gated": source.gated,
+            "megabytes": source.megabytes,
+        }
         for name, source in SOURCES.items()
     ]
+    plain = {"kind": "comparisons", "noncommercial": False, "gated": False, "megabytes": None}
+    return [{**entry, "here": entry["state"] == "here"} for entry in [shipped | plain, *known]]
 
 
 def _items(dataset: PreferenceDataset, features: Any, base_reward: Any, progress: Progress) -> Items:
@@ -116,6 +125,24 @@ def audit(
 
     dataset = read(data)
     return run(dataset, items=_items(dataset, features, base_reward, progress), progress=progress, **settings)
+
+
+def drift(
+    data: Any, *, features: Any = "minilm", base_reward: Any = None, progress: Progress = silent, **settings: Any
+) -> Drift:
+    """Say whether people's tastes move in time, and what forgetting old answers would gain.
+
+    Args:
+        data: anything `palate.read` takes, with the column `time`.
+        features: as in `audit`.
+        base_reward: as in `audit`.
+        progress: called now and then.
+        settings: of `palate.evaluate.drift.drift` (`method=`, `min_rows=`, `indifferent=`, `rng=`).
+    """
+    from palate.evaluate.drift import drift as run
+
+    dataset = read(data)
+    return run(dataset, _items(dataset, features, base_reward, progress), progress=progress, **settings)
 
 
 def fit(

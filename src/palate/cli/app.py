@@ -12,9 +12,11 @@ from palate.cli.bench import bench
 from palate.cli.data import data
 from palate.cli.demo import demo
 from palate.cli.doctor import doctor
+from palate.cli.drift import drift
 from palate.cli.export import export
 from palate.cli.models import models
 from palate.cli.reward import adapt, fit, score
+from palate.cli.simulate import simulate
 
 __all__ = ["app"]
 
@@ -55,7 +57,8 @@ def _palate(
     pass
 
 
-for _command in (demo, audit, fit, adapt, score, export, bench, doctor):
+for _command in (demo, audit, drift, fit, adapt, score, export, bench, doctor):
     app.command()(_command)
 app.add_typer(data, name="data")
 app.add_typer(models, name="models")
+app.add_typer(simulate, name="simulate")

@@ -84,6 +84,10 @@ def adapt(
     model: Model,
     answers: Annotated[str, typer.Argument(metavar="ANSWERS", help="Choices of one person, as a file.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="STATE", help="Where the person's state goes.")],
+    half_life: Annotated[
+        float | None,
+        typer.Option(help="An answer loses half its weight in this time, in the unit of the answers' times."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn one new person from a few answers; the model itself does not change.
@@ -99,7 +103,7 @@ def adapt(
     loaded = api.load_model(model)
     rows = answers_of_one(answers)
     with progress_bar() as progress:
-        person = loaded.adapt(rows, progress=progress)
+        person = loaded.adapt(rows, half_life=half_life, progress=progress)
     person.save(out)
     if as_json:
         emit({"state": str(out), "model": str(model), "n_answers": len(rows)})
