@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from scipy import sparse, stats
@@ -23,6 +23,7 @@ from palate.rng import RNGLike, normalise
 __all__ = [
     "MINIMUM_PEOPLE",
     "Estimate",
+    "Resampling",
     "mean_over_users",
     "mean_over_users_many",
     "paired_difference",
@@ -106,32 +107,19 @@ def mean_over_users_many(
     )
 
 
-def two_way(
-    values: np.ndarray,
-    user: np.ndarray,
-    group: np.ndarray | None,
-    *,
-    weight: np.ndarray | None = None,
-    rng: RNGLike = None,
-    draws: int = 2000,
-    level: float = 0.95,
-    unit: str = "users",
-) -> Estimate:
-    """Mean over people of each person's mean, resampling people and prompts (or items).
+class Resampling(TypedDict, total=False):
+    """How `two_way` and its kin resample; see there."""
 
-    Args:
-        values: (m,) one number per row.
-        user: (m,) whose row it is.
-        group: (m,) prompt of the row, or (m, 2) its two items (a row then counts with the product of both
-            multiplicities), or None to resample people only.
-        weight: (m,) weights of rows inside a person's mean; 1 by default.
-        rng: seed or generator of the draws.
-        draws: how many resamples.
-        level: of the interval.
-        unit: what is resampled first, for the record.
-    """
-    columns = np.asarray(values, np.float64)[:, None]
-    return two_way_many(columns, user, group, weight=weight, rng=rng, draws=draws, level=level, unit=unit)[0]
+    weight: np.ndarray | None
+    rng: RNGLike
+    draws: int
+    level: float
+    unit: str
+
+
+def two_way(values: np.ndarray, user: np.ndarray, group: np.ndarray | None, **how: Unpack[Resampling]) -> Estimate:
+    """`two_way_many` of one column, values (m,)."""
+    return two_way_many(np.asarray(values, np.float64)[:, None], user, group, **how)[0]
 
 
 def two_way_many(
@@ -146,11 +134,20 @@ def two_way_many(
     unit: str = "users",
     contrasts: np.ndarray | None = None,
 ) -> tuple[Estimate, ...]:
-    """`two_way` for every column of `values` (m, j) over the same rows, all with the same resamples.
+    """Mean over people of each person's mean, resampling people and prompts (or items), for every column of `values`.
 
     Args:
+        values: (m, j) numbers per row; all columns get the same resamples.
+        user: (m,) whose row it is.
+        group: (m,) prompt of the row, or (m, 2) its two items (a row then counts with the product of both
+            multiplicities), or None to resample people only.
+        weight: (m,) weights of rows inside a person's mean; 1 by default.
+        rng: seed or generator of the draws.
+        draws: how many resamples.
+        level: of the interval.
+        unit: what is resampled first, for the record.
         contrasts: (j, c); estimates of these combinations of the columns (a method minus another, say) follow those of the
-            columns themselves, at hardly any cost. The other arguments are those of `two_way`.
+            columns themselves, at hardly any cost.
     """
     table = _Table.of(np.asarray(values, np.float64), user, group, weight)
     wanted = np.eye(len(table.centre)) if contrasts is None else np.hstack([np.eye(len(table.centre)), contrasts])
@@ -164,24 +161,15 @@ def two_way_many(
 
 
 def paired_difference(
-    a: np.ndarray,
-    b: np.ndarray,
-    user: np.ndarray,
-    group: np.ndarray | None,
-    *,
-    weight: np.ndarray | None = None,
-    rng: RNGLike = None,
-    draws: int = 2000,
-    level: float = 0.95,
-    unit: str = "users",
+    a: np.ndarray, b: np.ndarray, user: np.ndarray, group: np.ndarray | None, **how: Unpack[Resampling]
 ) -> Estimate:
     """`two_way` of a - b on the same rows: what one method gains over another on the same people and prompts.
 
     Args:
-        a, b: (m,) results of the two on the same rows; the other arguments are those of `two_way`.
+        a, b: (m,) results of the two on the same rows.
+        user, group, how: as in `two_way_many`.
     """
-    difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-    return two_way(difference, user, group, weight=weight, rng=rng, draws=draws, level=level, unit=unit)
+    return two_way(np.asarray(a, np.float64) - np.asarray(b, np.float64), user, group, **how)
 
 
 def simultaneous(
@@ -199,7 +187,7 @@ def simultaneous(
 
     Args:
         differences: (m, j) one column per comparison to be made (methods, numbers of answers, …) over the same rows;
-            the other arguments are those of `two_way`.
+            the other arguments are those of `two_way_many`.
 
     Source: Romano and Wolf 2005, single-step max-t, on the two-way draws.
     """
