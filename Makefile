@@ -58,8 +58,9 @@ format: $(INSTALLED) ## mend what lint finds
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(INSTALLED) ## the generated pages of docs/
+docs: $(INSTALLED) ## the generated pages of docs/, and the site in build/site
 	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	$(BIN)/python -m pytest -q tests/docs
 
 bench-%: $(INSTALLED) ## bench-NAME runs benchmarks/NAME.py and rewrites its committed result
