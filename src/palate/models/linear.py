@@ -8,11 +8,13 @@ so that a person is `mean` (r,) and `covariance` (r, r), and adapting is one pen
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 
 import numpy as np
 
 from palate.models.base import Method
 from palate.models.likelihood import adapt_users, predictive
+from palate.models.side import SideInformation, learn_side
 from palate.rng import RNGLike, normalise
 from palate.types import Comparisons, Items, UserStates
 
@@ -31,12 +33,15 @@ class LinearMethod(Method):
     Attributes:
         prior_mean_: (r,) of a person about whom nothing is known.
         prior_precision_: (r, r), positive definite.
+        side_: arrays of `SideInformation`, which moves a person's prior mean by what is known about them; empty where the
+            training people came without `user_features`.
         temper_: factor on the logit, mean and standard deviation alike, when a preference is predicted; below 1 for a
             model that is too sure of itself.
     """
 
     prior_mean_: np.ndarray
     prior_precision_: np.ndarray
+    side_: dict[str, np.ndarray]
     temper_: float = 1.0
 
     # -- the public face of a linear method -----------------------------------------------------------------------
@@ -100,10 +105,25 @@ class LinearMethod(Method):
     # -- the hooks of Method --------------------------------------------------------------------------------------
 
     def _set_states(self, comparisons: Comparisons, offset: np.ndarray) -> None:
-        """Set `prior_` and, by adapting the training people to their own rows, `states_`."""
-        nobody = comparisons.take(np.zeros(0, np.int64))
+        """Set `prior_` and, by adapting the training people to their own rows, `states_`.
+
+        Where people came with side features, their prior means are learned from a first round of states.
+        """
+        self.side_ = {}
+        nobody = replace(comparisons.take(np.zeros(0, np.int64)), user_features=None)
         self.prior_ = self._adapt(nobody.for_users(np.zeros(1, np.int64)), np.zeros(0))
         self.states_ = self._adapt(comparisons, offset)
+        if comparisons.user_features is not None:
+            side = learn_side(self.states_, self.prior_mean_, self.prior_precision_, comparisons.user_features)
+            self.side_ = side.to_arrays()
+            self.states_ = self._adapt(comparisons, offset)
+
+    def _prior_means(self, comparisons: Comparisons) -> np.ndarray:
+        """(r,), or (n_users, r) where something is known about these people."""
+        # A model saved by an earlier version has no `side_`.
+        if comparisons.user_features is None or not getattr(self, "side_", None):
+            return self.prior_mean_
+        return self.prior_mean_ + SideInformation.from_arrays(self.side_).shift(comparisons.user_features)
 
     def _adapt(self, comparisons: Comparisons, offset: np.ndarray) -> UserStates:
         basis, shared = self._basis(comparisons.items), self._shared(comparisons.items)
@@ -114,7 +134,7 @@ class LinearMethod(Method):
             self._worth(comparisons),
             comparisons.user,
             comparisons.n_users,
-            mean=self.prior_mean_,
+            mean=self._prior_means(comparisons),
             precision=self.prior_precision_,
             offset=offset + shared[left] - shared[right],
         )
