@@ -64,6 +64,11 @@ class LinearMethod(Method):
         self._check_items(items)
         return self._noise(items)
 
+    def worth(self, comparisons: Comparisons) -> np.ndarray:
+        """(m,) float64 ≥ 0: what each row counts when a person is adapted to it; its weight unless the method says otherwise."""
+        self._check_fitted()
+        return self._worth(comparisons)
+
     def sample(self, states: UserStates, n: int, *, rng: RNGLike = None) -> np.ndarray:
         """Draws of every person's weights from the posterior.
 
