@@ -297,8 +297,9 @@ def test_polis():
 
 
 def test_known_sets_that_cannot_be_loaded(monkeypatch, tmp_path):
-    with pytest.raises(ConfigError, match="unknown data set 'prism'; there are: convarg"):
-        load("prism")
+    monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ConfigError, match="unknown data set 'prsm'; there are: convarg"):
+        load("prsm")
     with pytest.raises(ConfigError, match="use palate.data.load_votes"):
         load("polis_bowling_green_votes")
     with pytest.raises(ConfigError, match=r"use palate.data.load\("):

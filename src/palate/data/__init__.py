@@ -4,7 +4,8 @@ from palate.data.columns import USER_COLUMNS
 from palate.data.dataset import PreferenceDataset
 from palate.data.formats import read
 from palate.data.repeats import Repeats, find_repeats, pair_codes
-from palate.data.sources import SOURCES, Source, Votes, available, get_source, load, load_votes, locate
+from palate.data.source import RemoteFile, Source
+from palate.data.sources import SOURCES, Votes, available, get, get_source, load, load_votes, locate, state
 from palate.data.split import CELLS, PROTOCOLS, Split, split
 from palate.data.write import Written, trl_frame, write, write_split, write_trl
 
@@ -14,6 +15,7 @@ __all__ = [
     "SOURCES",
     "USER_COLUMNS",
     "PreferenceDataset",
+    "RemoteFile",
     "Repeats",
     "Source",
     "Split",
@@ -21,6 +23,7 @@ __all__ = [
     "Written",
     "available",
     "find_repeats",
+    "get",
     "get_source",
     "load",
     "load_votes",
@@ -28,6 +31,7 @@ __all__ = [
     "pair_codes",
     "read",
     "split",
+    "state",
     "trl_frame",
     "write",
     "write_split",

@@ -51,7 +51,8 @@ def read(
 
     Args:
         source: path of a .jsonl, .json, .csv, .tsv or .parquet file; a pandas or polars frame; a mapping of columns;
-            a `datasets.Dataset`; dictionaries, one a row; or a `PreferenceDataset`, which is returned.
+            a `datasets.Dataset`; dictionaries, one a row; what the import functions of `palate.integrations` return; or
+            a `PreferenceDataset`, which is returned.
         user_column: the column that names the person, where it has another name.
         columns: further renamings, our name to theirs: `{"left": "answer_a"}`.
         on_error: "skip" leaves bad rows out and lists them in `left_out`; "raise" refuses the data.
@@ -81,7 +82,8 @@ def read(
     if checked is None or problems.bad.all():
         raise DataError(f"{table.name}: no good row is left; the first problem: {left_out[0]}", left_out)
     default_name = Path(source).stem if isinstance(source, (str, Path)) else "data"
-    return _build(checked, ~problems.bad, left_out, name=name or default_name, licence=licence)
+    dataset = _build(checked, ~problems.bad, left_out, name=name or default_name, licence=licence)
+    return replace(dataset, notes=(*table.notes, *dataset.notes)) if table.notes else dataset
 
 
 # -- is every row good ------------------------------------------------------------------------------------------------
@@ -198,8 +200,9 @@ def _report(table: RawTable, problems: RowProblems, on_error: str) -> tuple[str,
     Raises:
         DataError: there is one, and `on_error` is "raise".
     """
-    found = [*table.problems, *((int(table.place[row]), message) for row, message in problems.by_row())]
-    lines = tuple(f"{table.unit} {place}: {message}" for place, message in sorted(found))
+    found = [(place, f"{table.unit} {place}: {message}") for place, message in table.problems]
+    found += [(int(table.place[row]), f"{table.at(row)}: {message}") for row, message in problems.by_row()]
+    lines = tuple(line for _, line in sorted(found))
     if lines and on_error == "raise":
         total = len(table.place) + len(table.problems)
         more = f"; and {len(lines) - _SHOWN:,} more" if len(lines) > _SHOWN else ""

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from palate.data.values import RawColumn
 from palate.errors import DataError
 
-__all__ = ["MAX_LINE_BYTES", "RawTable", "open_table"]
+__all__ = ["MAX_LINE_BYTES", "RawTable", "csv_rows", "from_rows", "json_array", "json_lines", "open_table"]
 
 MAX_LINE_BYTES = 10_000_000
 """Longest line of a text file that is read, unless the caller allows more."""
@@ -38,6 +38,9 @@ class RawTable:
         place: (m,) line of each row in a text file, else its number; both from 1.
         unit: "line" or "row", what `place` counts.
         problems: what could not be read at all, each with its place.
+        files: where rows come from several files, their names.
+        file: (m,) into `files`; None where there is one only.
+        notes: what a reader of the data should know.
     """
 
     name: str
@@ -45,18 +48,29 @@ class RawTable:
     place: np.ndarray
     unit: str = "row"
     problems: list[tuple[int, str]] = field(default_factory=list)
+    files: tuple[str, ...] = ()
+    file: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def at(self, row: int) -> str:
+        """Where a row stands, in words."""
+        place = f"{self.unit} {self.place[row]}"
+        return place if self.file is None else f"{place} of {self.files[self.file[row]]}"
 
 
 def open_table(source: Any, *, max_line_bytes: int = MAX_LINE_BYTES) -> RawTable:
     """Whatever holds rows, as raw columns.
 
     Args:
-        source: a path, a pandas or polars frame, a mapping of columns, a `datasets.Dataset`, or dictionaries.
+        source: a path, a pandas or polars frame, a mapping of columns, a `datasets.Dataset`, dictionaries; or a raw
+            table, which is returned.
         max_line_bytes: a longer line of a text file is a problem.
 
     Raises:
         DataError: there is no such file, its kind is unknown, or it cannot be read at all.
     """
+    if isinstance(source, RawTable):
+        return source
     if isinstance(source, (str, os.PathLike)):
         return _open_file(Path(source), max_line_bytes)
     if isinstance(source, pl.LazyFrame):
@@ -71,7 +85,7 @@ def open_table(source: Any, *, max_line_bytes: int = MAX_LINE_BYTES) -> RawTable
     if isinstance(source, Mapping):
         return _from_mapping(source)
     if isinstance(source, Iterable):
-        return _from_rows(enumerate(source, 1), RawTable("the rows", {}, np.empty(0)))
+        return from_rows(enumerate(source, 1), RawTable("the rows", {}, np.empty(0)))
     raise DataError(
         f"cannot read a {type(source).__name__}; pass a path, a pandas or polars frame, or a list of dictionaries"
     )
@@ -116,8 +130,8 @@ def _from_mapping(source: Mapping[str, Any]) -> RawTable:
     return RawTable("the columns", columns, np.arange(1, 1 + next(iter(lengths.values()), 0)))
 
 
-def _from_rows(rows: Iterable[tuple[int, Any]], table: RawTable) -> RawTable:
-    """Numbered dictionaries as columns; equal texts are kept once, since comparisons repeat theirs."""
+def from_rows(rows: Iterable[tuple[int, Any]], table: RawTable) -> RawTable:
+    """Fill a table: numbered dictionaries as columns; equal texts are kept once, since comparisons repeat theirs."""
     columns: dict[str, list[Any]] = {}
     once: dict[str, str] = {}
     places: list[int] = []
@@ -187,10 +201,11 @@ def _read_parquet(path: Path, max_line_bytes: int) -> RawTable:
 def _read_jsonl(path: Path, max_line_bytes: int) -> RawTable:
     table = RawTable(str(path), {}, np.empty(0), "line")
     with path.open("rb") as file:
-        return _from_rows(_json_lines(file, table, max_line_bytes), table)
+        return from_rows(json_lines(file, table, max_line_bytes), table)
 
 
-def _json_lines(file: io.BufferedReader, table: RawTable, max_line_bytes: int) -> Iterator[tuple[int, Any]]:
+def json_lines(file: io.BufferedReader, table: RawTable, max_line_bytes: int) -> Iterator[tuple[int, Any]]:
+    """The value of each line with its number; what is no JSON becomes one of the table's problems."""
     broken: set[int] = set()
     for number, line in _lines(file, table, max_line_bytes, broken):
         if number in broken or not line.strip():
@@ -207,23 +222,37 @@ def _read_json(path: Path, max_line_bytes: int) -> RawTable:
     with path.open("rb") as file:
         if file.read(256).removeprefix(_BOM).lstrip()[:1] != b"[":
             return _read_jsonl(path, max_line_bytes)
+    rows = json_array(path.read_bytes(), str(path))
+    return from_rows(enumerate(rows, 1), RawTable(str(path), {}, np.empty(0)))
+
+
+def json_array(content: bytes, name: str) -> list[Any]:
+    """The values of one JSON array.
+
+    Raises:
+        DataError: it is no UTF-8 or no JSON.
+    """
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: broken UTF-8 at byte {error.start}; write the file again as UTF-8") from None
+        raise DataError(f"{name}: broken UTF-8 at byte {error.start}; write the file again as UTF-8") from None
     except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: no JSON ({str(error)[:80]}); write it again, or one object a line") from None
-    return _from_rows(enumerate(rows, 1), RawTable(str(path), {}, np.empty(0)))
+        raise DataError(f"{name}: no JSON ({str(error)[:80]}); write it again, or one object a line") from None
 
 
 def _read_csv(path: Path, max_line_bytes: int) -> RawTable:
     table = RawTable(str(path), {}, np.empty(0), "line")
+    with path.open("rb") as file:
+        return from_rows(csv_rows(file, table, max_line_bytes), table)
+
+
+def csv_rows(file: io.BufferedReader, table: RawTable, max_line_bytes: int) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file by the line where each begins; what is no row becomes one of the table's problems."""
     broken: set[int] = set()
     allowed = csv.field_size_limit(max_line_bytes)
     try:
-        with path.open("rb") as file:
-            lines = (text for _, text in _lines(file, table, max_line_bytes, broken))
-            return _from_rows(_csv_rows(lines, table, broken), table)
+        lines = (text for _, text in _lines(file, table, max_line_bytes, broken))
+        yield from _csv_rows(lines, table, broken)
     finally:
         csv.field_size_limit(allowed)
 

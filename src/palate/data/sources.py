@@ -1,10 +1,14 @@
-"""Real people's choices by name: where they come from, under which licence, and how to get them."""
+"""Data sets by name: what is known of them, where they are, and how they come here.
+
+A data set is looked for in the folder that `$PALATE_DATA` names, as `<name>.parquet` in our columns or as a folder `<name>/`
+with the publisher's files; then in Palate's cache, where `get` puts what it fetched.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,81 +16,29 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from palate.data.checksums import check
 from palate.data.dataset import PreferenceDataset
 from palate.data.formats import read
-from palate.data.readers import open_table
+from palate.data.public import PUBLIC
+from palate.data.readers import RawTable, open_table
+from palate.data.source import RemoteFile, Source
+from palate.data.streams import Rows, open_rows, open_zip
+from palate.data.write import write
 from palate.errors import ConfigError, DataError
+from palate.files import cache_directory
+from palate.progress import Progress, silent
 
-__all__ = ["SOURCES", "Source", "Votes", "available", "get_source", "load", "load_votes", "locate"]
+__all__ = ["SOURCES", "Votes", "available", "get", "get_source", "load", "load_votes", "locate", "state"]
 
 DATA_FOLDER_VARIABLE = "PALATE_DATA"
 
+CONVERSION = 1
+"""Part of the name of converted files in the cache: raise it when a converter changes what it makes."""
 
-@dataclass(frozen=True)
-class Source:
-    """A data set that Palate knows by name.
+MOST_BAD = 0.05
+"""Share of bad rows above which a publisher's files are taken to have another shape than the one that is known."""
 
-    Args:
-        name: what `load` takes.
-        title: one line on what it is.
-        file: its name in the data folder.
-        licence: of the data.
-        attribution: the line to keep beside results.
-        citation: of the paper or project.
-        home: where it is published.
-        kind: "comparisons" (`load`) or "votes" (`load_votes`).
-        options: how `palate.data.read` must read it.
-    """
-
-    name: str
-    title: str
-    file: str
-    licence: str
-    attribution: str
-    citation: str
-    home: str
-    kind: str = "comparisons"
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-_POLIS = {
-    "licence": "CC BY 4.0",
-    "attribution": "pol.is open data, American Assembly Bowling Green, The Computational Democracy Project, CC BY 4.0",
-    "citation": "Small et al. (2021). Polis: scaling deliberation by mapping high dimensional opinion spaces.",
-    "home": "https://github.com/compdemocracy/openData",
-}
-
-SOURCES: Mapping[str, Source] = MappingProxyType(
-    {
-        source.name: source
-        for source in (
-            Source(
-                name="convarg",
-                title="which of two debate arguments convinces more: 84,370 choices of 3,815 crowd workers",
-                file="convarg.parquet",
-                licence="CC BY 4.0",
-                attribution="UKPConvArg1, Habernal and Gurevych (ACL 2016), CC BY 4.0; worker ids replaced by hashes",
-                citation="Habernal and Gurevych (2016). Which argument is more convincing? ACL 2016.",
-                home="https://github.com/UKPLab/acl2016-convincing-arguments",
-                # 75 published rows show one argument twice: nothing can be learned from them.
-                options={"on_error": "skip"},
-            ),
-            Source(
-                name="polis_bowling_green",
-                title="a statement agreed with against one disagreed with: 57,244 pairs from the votes of 961 people",
-                file="polis_bowling_green.parquet",
-                **_POLIS,
-            ),
-            Source(
-                name="polis_bowling_green_votes",
-                title="the votes behind them: 225,040 of 2,010 people on 607 statements about a town",
-                file="polis_bowling_green_votes.parquet",
-                kind="votes",
-                **_POLIS,
-            ),
-        )
-    }
-)
+SOURCES: Mapping[str, Source] = MappingProxyType({source.name: source for source in PUBLIC})
 """All data sets known by name."""
 
 
@@ -114,10 +66,7 @@ class Votes:
         return len(self.vote)
 
 
-def available() -> list[str]:
-    """Names of the data sets whose files are in the data folder; none where the folder is not set."""
-    folder = os.environ.get(DATA_FOLDER_VARIABLE)
-    return [name for name, source in SOURCES.items() if folder and (Path(folder) / source.file).is_file()]
+# -- what there is --------------------------------------------------------------------------------------------------
 
 
 def get_source(name: str) -> Source:
@@ -131,65 +80,204 @@ def get_source(name: str) -> Source:
     return SOURCES[name]
 
 
+def available() -> list[str]:
+    """Names of the data sets that are here: in the data folder, or fetched."""
+    return [name for name, source in SOURCES.items() if _find(source) is not None]
+
+
+def state(name: str) -> str:
+    """Whether a data set is "here", "can be fetched", or "gated" (its publisher asks for consent and a token).
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    source = get_source(name)
+    if _find(source) is not None:
+        return "here"
+    return "gated" if source.gated else "can be fetched"
+
+
 def locate(name: str) -> Path:
-    """The file of a data set in the folder that `$PALATE_DATA` names.
+    """Where a data set is: its Parquet file in our columns, or the folder with the publisher's files.
 
     Raises:
         ConfigError: there is no data set of that name.
-        DataError: the variable is not set, or the folder lacks the file; the message says where to get it.
+        DataError: it is not here; the message says how to get it.
     """
     source = get_source(name)
+    found = _find(source)
+    if found is not None:
+        return found
     folder = os.environ.get(DATA_FOLDER_VARIABLE)
-    if not folder:
-        raise DataError(
-            f"{name}: ${DATA_FOLDER_VARIABLE} is not set; set it to the folder with {source.file} (home: {source.home})"
-        )
-    path = Path(folder) / source.file
-    if not path.is_file():
-        raise DataError(
-            f"{name}: {source.file} is not in ${DATA_FOLDER_VARIABLE} ({folder}); put it there (home: {source.home})"
-        )
-    return path
+    missing = (
+        f"{source.file} is not in ${DATA_FOLDER_VARIABLE} ({folder})"
+        if folder
+        else f"${DATA_FOLDER_VARIABLE} is not set"
+    )
+    raise DataError(f"{name} is not here: {missing}; fetch it with palate data get {name} (home: {source.home})")
+
+
+def _find(source: Source) -> Path | None:
+    """The first place that has it: the data folder before the cache, our columns before the publisher's."""
+    folder = os.environ.get(DATA_FOLDER_VARIABLE)
+    places = [(Path(folder) / source.file, Path(folder) / source.name)] if folder else []
+    for ours, theirs in (*places, (_made(source), _cache(source))):
+        if ours.is_file():
+            return ours
+        if source.convert is not None and all(_there(theirs, file) for file in source.files if not file.optional):
+            return theirs
+    return None
+
+
+def _cache(source: Source) -> Path:
+    return cache_directory() / "data" / source.name
+
+
+def _made(source: Source) -> Path:
+    """The comparisons that `get` made of what it fetched."""
+    return _cache(source) / f"{source.name}.{CONVERSION}.parquet"
+
+
+def _there(folder: Path, file: RemoteFile) -> bool:
+    if (folder / file.name).is_file():
+        return True
+    return bool(file.members) and folder.is_dir() and any(_unpacked(folder, file))
+
+
+def _unpacked(folder: Path, file: RemoteFile) -> list[Path]:
+    """Members of an archive that lie in the folder, in whatever folder below it."""
+    pattern = file.members.rpartition("/")[2]
+    return sorted(path for path in folder.rglob(pattern) if path.is_file())
+
+
+# -- reading --------------------------------------------------------------------------------------------------------
 
 
 def load(name: str) -> PreferenceDataset:
-    """Comparisons by name, with their licence.
+    """Comparisons by name, with their licence; nothing is fetched.
 
     Args:
         name: one of `SOURCES` of the kind "comparisons".
 
     Raises:
         ConfigError: there is none of that name, or it holds votes.
-        DataError: the file is not there (see `locate`).
+        DataError: it is not here (see `locate`), or its files have not the shape that is known.
     """
     source = get_source(name)
     if source.kind != "comparisons":
         raise ConfigError(f"{name} holds {source.kind}, not comparisons; use palate.data.load_votes({name!r})")
-    return read(locate(name), name=name, licence=source.licence, **source.options)
+    path = locate(name)
+    dataset = read(_table(source, path), name=name, licence=source.licence, **source.options)
+    bad = len(dataset.left_out)
+    if path.is_dir() and bad > MOST_BAD * (bad + len(dataset)):
+        raise DataError(
+            f"{name}: {bad:,} of {bad + len(dataset):,} rows are bad: {' | '.join(dataset.left_out[:3])}; its publisher "
+            "changed its shape, or these are other files: docs/data.md says which are read",
+            dataset.left_out,
+        )
+    return replace(dataset, notes=(*_cautions(source, path), *dataset.notes))
 
 
 def load_votes(name: str = "polis_bowling_green_votes") -> Votes:
-    """Votes by name.
+    """Votes by name; nothing is fetched.
 
     Args:
         name: one of `SOURCES` of the kind "votes".
 
     Raises:
         ConfigError: there is none of that name, or it holds comparisons.
-        DataError: the file is not there, or a column of it is missing.
+        DataError: it is not here, or a column of it is missing.
     """
     source = get_source(name)
     if source.kind != "votes":
         raise ConfigError(f"{name} holds {source.kind}, not votes; use palate.data.load({name!r})")
-    columns = open_table(locate(name)).columns
+    columns = open_table(_table(source, locate(name))).columns
     missing = {"user", "statement", "vote"} - columns.keys()
     if missing:
         raise DataError(f"{name}: {source.file} has no column {', '.join(sorted(missing))}; get it again")
     users, user = _numbered(columns["user"])
     statements, statement = _numbered(columns["statement"])
-    return Votes(users, statements, user, statement, columns["vote"].cast(pl.Int8).to_numpy(), source)
+    return Votes(users, statements, user, statement, pl.Series(columns["vote"]).cast(pl.Int8).to_numpy(), source)
 
 
-def _numbered(column: pl.Series) -> tuple[tuple[str, ...], np.ndarray]:
-    distinct, numbers = np.unique(column.to_numpy().astype(str), return_inverse=True)
+def _numbered(column: Any) -> tuple[tuple[str, ...], np.ndarray]:
+    distinct, numbers = np.unique(pl.Series(column).to_numpy().astype(str), return_inverse=True)
     return tuple(distinct.tolist()), numbers.astype(np.int32)
+
+
+def _table(source: Source, path: Path) -> Path | RawTable:
+    """A file in our columns as it is; a publisher's folder through its converter."""
+    if path.is_file():
+        return path
+    files: dict[str, Rows] = {}
+    for file in source.files:
+        archive = path / file.name
+        if file.members and archive.is_file():
+            files.update(open_zip(archive, file.members))
+        elif file.members:
+            files.update((member.name, open_rows(member)) for member in _unpacked(path, file))
+        elif archive.is_file():
+            files[file.name] = open_rows(archive)
+    return source.convert(files)
+
+
+def _cautions(source: Source, path: Path) -> tuple[str, ...]:
+    """What a reader should know of data that come from the publisher's files."""
+    made_here = path.is_dir() or path.parent == _cache(source)
+    return (f"{source.name}: not verified: {source.unverified}",) if made_here and source.unverified else ()
+
+
+# -- fetching -------------------------------------------------------------------------------------------------------
+
+
+def get(name: str, *, progress: Progress = silent) -> PreferenceDataset | Votes:
+    """A data set by name, fetched from its publisher where it is not here.
+
+    What was fetched stays in Palate's cache with its digests, which are checked every time; the comparisons made of it are
+    kept beside it, so that the next `load` is quick.
+
+    Args:
+        name: one of `SOURCES`.
+        progress: called with the bytes so far.
+
+    Returns:
+        Comparisons, or `Votes` where it holds votes.
+
+    Raises:
+        ConfigError: there is no data set of that name.
+        DownloadError: a file could not be fetched; the message says how to put it there by hand.
+        DataError: a file is not the one that was used first, or has not the shape that is known.
+        StorageError: the disk is full or the cache cannot be written.
+    """
+    source = get_source(name)
+    reader = load_votes if source.kind == "votes" else load
+    found = _find(source)
+    folder = _cache(source)
+    if found is not None and not found.is_relative_to(folder):
+        return reader(name)
+    if not source.files:
+        locate(name)
+    changed = _fetch_all(source, folder, progress)
+    made = _made(source)
+    if changed:
+        made.unlink(missing_ok=True)
+    dataset = reader(name)
+    if isinstance(dataset, PreferenceDataset) and not made.exists():
+        write(dataset, made)
+    return dataset
+
+
+def _fetch_all(source: Source, folder: Path, progress: Progress) -> bool:
+    """Fetch what is missing and check what is there; whether anything was fetched."""
+    from palate.data.fetch import fetch
+
+    changed = False
+    for file in source.files:
+        target = folder / file.name
+        about: dict[str, Any] = {}
+        if not target.is_file():
+            by_hand = f"put the file into ${DATA_FOLDER_VARIABLE}/{source.name}/ as {file.name} by hand"
+            about = fetch(file.url, target, by_hand=by_hand, home=source.home, progress=progress)
+            changed = True
+        check(target, expected=file.sha256, about=about or None)
+    return changed
