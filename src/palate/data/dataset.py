@@ -144,7 +144,7 @@ class PreferenceDataset:
             weight=np.ones(m) if weight is None else np.array(weight, np.float64),
             time=None if time is None else np.array(time, np.float64),
             user_text=None if user_text is None else _one_text_each(user_number, _texts(user_text), len(users)),
-            extra=dict(extra or {}),
+            extra={name: _typed(name, column) for name, column in (extra or {}).items()},
             **about,
         )
         return dataset._with_hashed_sides() if hashed_sides else dataset
@@ -156,7 +156,11 @@ class PreferenceDataset:
             mix(person ^ self._item_keys[side].astype(np.uint64), "side") for side in (self.left, self.right)
         )
         swap = left > right
-        told = {name: self.extra[name] for name in (TRUE_PROBABILITY, CONSENSUS_PROBABILITY) if name in self.extra}
+        told = {
+            name: self.extra[name]
+            for name in (TRUE_PROBABILITY, CONSENSUS_PROBABILITY)
+            if name in self.extra and np.issubdtype(self.extra[name].dtype, np.floating)
+        }
         return replace(
             self,
             left=np.where(swap, self.right, self.left),
@@ -323,6 +327,20 @@ class PreferenceDataset:
 
 def _texts(column: pl.Series | Sequence[str]) -> pl.Series:
     return column.cast(pl.String) if isinstance(column, pl.Series) else pl.Series(column, dtype=pl.String)
+
+
+def _typed(name: str, column: np.ndarray) -> np.ndarray:
+    """The columns of simulated people as numbers and truth values, where a text file made words of them."""
+    if column.dtype != object:
+        return column
+    if name == NEW_PERSON and {str(value).lower() for value in column} <= {"true", "false"}:
+        return np.array([str(value).lower() == "true" for value in column], bool)
+    if name in (TRUE_PROBABILITY, CONSENSUS_PROBABILITY):
+        try:
+            return column.astype(np.float64)
+        except (TypeError, ValueError):
+            return column
+    return column
 
 
 def _factorise(columns: Sequence[pl.Series]) -> tuple[tuple[str, ...], np.ndarray]:

@@ -46,7 +46,7 @@ def write(dataset: PreferenceDataset, path: str | os.PathLike[str]) -> Written:
         DataError: another extension.
         StorageError: the disk is full or the folder cannot be written.
     """
-    return _write(dataset.to_frame(), path)
+    return write_frame(dataset.to_frame(), path)
 
 
 def write_trl(dataset: PreferenceDataset, path: str | os.PathLike[str]) -> Written:
@@ -63,7 +63,7 @@ def write_trl(dataset: PreferenceDataset, path: str | os.PathLike[str]) -> Writt
     frame = trl_frame(dataset)
     if frame.is_empty():
         raise DataError(f"all {len(dataset):,} rows of {dataset.name} are ties; TRL's columns cannot hold one")
-    return _write(frame, path, len(dataset) - frame.height)
+    return write_frame(frame, path, len(dataset) - frame.height)
 
 
 def trl_frame(dataset: PreferenceDataset) -> pl.DataFrame:
@@ -107,10 +107,11 @@ def write_split(
         raise FingerprintError(f"the split was made from other data than {dataset.name}; split it again")
     frame = dataset.to_frame()
     cells = {name: rows for name in CELLS if len(rows := getattr(split, name))}
-    return [_write(frame[np.asarray(rows)], Path(folder) / f"{name}{extension}") for name, rows in cells.items()]
+    return [write_frame(frame[np.asarray(rows)], Path(folder) / f"{name}{extension}") for name, rows in cells.items()]
 
 
-def _write(frame: pl.DataFrame, path: str | os.PathLike[str], left_out: int = 0) -> Written:
+def write_frame(frame: pl.DataFrame, path: str | os.PathLike[str], left_out: int = 0) -> Written:
+    """Write any frame, atomically; the extension says how (one of `WRITE_FORMATS`)."""
     path = Path(path)
     kind = path.suffix.lower()
     writers = {".csv": frame.write_csv, ".jsonl": frame.write_ndjson, ".parquet": frame.write_parquet}

@@ -84,6 +84,6 @@ def ceilings(dataset: PreferenceDataset) -> tuple[Ceiling, ...]:
     found = []
     for label, name in zip(CEILINGS, (TRUE_PROBABILITY, CONSENSUS_PROBABILITY), strict=True):
         column = dataset.extra.get(name)
-        if column is not None and np.issubdtype(column.dtype, np.floating):
+        if column is not None and np.issubdtype(column.dtype, np.floating) and np.all((column >= 0) & (column <= 1)):
             found.append(Ceiling(label, KnownProbability(np.asarray(column, np.float64))))
     return tuple(found)

@@ -104,6 +104,23 @@ class Simulation:
         p = self.probability
         return float(np.where(self.consensus > 0.5, p, 1.0 - p).mean())
 
+    def ceilings(self) -> dict[str, dict[str, float]]:
+        """What can be expected at best on these rows: `accuracy`, `auc` and `log_loss` of `oracle` and of `consensus`.
+
+        The oracle knows every true reward (nobody can be better), the consensus what share of people would prefer left
+        (the best without knowing the person). Accuracy and log-loss are means over rows, AUC over people.
+        """
+        p = self.probability
+        found = {}
+        for name, told in (("oracle", p), ("consensus", self.consensus)):
+            sure = np.clip(told, 1e-12, 1.0 - 1e-12)
+            found[name] = {
+                "accuracy": float(np.where(told > 0.5, p, 1.0 - p).mean()),
+                "auc": _expected_auc(told, p, self.dataset.user),
+                "log_loss": float(-(p * np.log(sure) + (1.0 - p) * np.log1p(-sure)).mean()),
+            }
+        return found
+
     def indifferent_share(self) -> float:
         """Share of rows whose two items differ in nothing the person cares about: there the person is like everybody."""
         return float(1.0 - self.truth.matters(self.dataset.left, self.dataset.right, self.dataset.user).mean())
@@ -114,7 +131,7 @@ class Simulation:
         names = truth.axes or tuple(f"axis {number}" for number in range(truth.people.shape[1]))
         words = [" and ".join(traits) for traits in truth.traits] if truth.traits else [""] * len(truth.people)
         head = {"user": list(self.dataset.users), NEW_PERSON: truth.new, "taste": words}
-        return pl.DataFrame(head | {f"weight of {name}": truth.people[:, i] for i, name in enumerate(names)})
+        return pl.DataFrame(head | {f"weight of {name}": truth.people[:, i] + 0.0 for i, name in enumerate(names)})
 
     def fresh(self, rows_per_user: int, *, rng: RNGLike = None) -> PreferenceDataset:
         """New answers of the same people about items that they have not been asked about.
@@ -134,6 +151,22 @@ class Simulation:
         first = np.searchsorted(user, np.arange(old.n_users))
         kept = np.arange(len(user)) - first[user] < rows_per_user
         return _answered(old, self.truth, left[kept], right[kept], user[kept], rng, TRUE_PROBABILITY in old.extra)
+
+
+def _expected_auc(score: np.ndarray, p: np.ndarray, user: np.ndarray) -> float:
+    """Mean over people of the AUC of `score` when labels are 1 with probability `p`.
+
+    Every pair is seen from both sides, as sides mean nothing; the AUC is that of expected counts.
+    """
+    areas = []
+    for person in np.unique(user):
+        own = user == person
+        # From both sides; rounded, because 1 − (1 − p) is not p in floating point.
+        levels, level = np.unique(np.round([*score[own], *(1.0 - score[own])], 12), return_inverse=True)
+        wins = np.bincount(level, np.concatenate([p[own], 1.0 - p[own]]), len(levels))
+        losses = np.bincount(level, np.concatenate([1.0 - p[own], p[own]]), len(levels))
+        areas.append(wins @ (np.cumsum(losses) - losses / 2) / (wins.sum() * losses.sum()))
+    return float(np.mean(areas))
 
 
 @dataclass(frozen=True)
