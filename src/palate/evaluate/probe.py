@@ -84,13 +84,23 @@ def compress(comparisons: Comparisons, *, width: int = 32, sample: int = 20_000)
 def _axes(features: np.ndarray, comparisons: Comparisons, width: int, sample: int) -> np.ndarray:
     step = max(1, len(comparisons) // sample)
     left, right = comparisons.left[::step], comparisons.right[::step]
-    scale = (features[left] - features[right]).std(axis=0, dtype=np.float64)
+    rows, index = len(left), np.arange(len(left))
+    compared, sides = np.unique(np.concatenate([left, right]), return_inverse=True)
+    signs = np.repeat([1.0, -1.0], rows)
+    contrast = sparse.csr_array((signs, (np.r_[index, index], sides)), (rows, len(compared)))
+    # Centred, so that a column that is constant but large leaves no rounding behind in the differences.
+    values = features[compared].astype(np.float64)
+    values -= values.mean(axis=0)
+    # Sums over rows of products of differences, through the items: they are fewer than the rows.
+    products = values.T @ ((contrast.T @ contrast) @ values)
+    mean = (contrast.sum(axis=0) @ values) / rows
+    scale = np.sqrt(np.maximum(np.diagonal(products) / rows - mean**2, 0.0))
     usable = scale > 1e-9
     if not usable.any():
         return np.zeros((len(features), 0))
-    scaled = features[:, usable] / scale[usable]
-    difference = scaled[left] - scaled[right]
-    _, axes = np.linalg.eigh(difference.T.astype(np.float64) @ difference)
+    scale = scale[usable]
+    _, axes = np.linalg.eigh(products[np.ix_(usable, usable)] / np.outer(scale, scale))
+    scaled = features[:, usable] / scale
     return _unit_differences(scaled @ axes[:, ::-1][:, :width], comparisons)
 
 
@@ -128,28 +138,28 @@ def fit(
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows sorted by person, and the sparse maps between rows, parameters and people.
+    """Rows, and the maps between parameters, rows and people; p = n_items + q parameters, items first.
+
+    The p columns of the design are never written out: what features add to a row is what they add to its two items.
 
     Args:
-        design: (m, p) sparse: left minus right in parameters; p = n_items + q.
-        squares: the same with squared entries.
+        sides: (m, n_items) sparse: 1 at the left item, -1 at the right one; `both` has 1 at both.
         people: (n_users, m) sparse sums over a person's rows.
+        squares: (m, q) squared differences of features.
         user, weight: (m,).
         pull: (m,) weight · (label - ½).
-        n_items: how many of the p parameters belong to items.
         features: (n_items, q).
     """
 
-    design: sparse.csr_array
-    transposed: sparse.csr_array
-    squares: sparse.csr_array
-    squares_transposed: sparse.csr_array
+    sides: sparse.csr_array
+    sides_transposed: sparse.csr_array
+    both: sparse.csr_array
+    both_transposed: sparse.csr_array
     people: sparse.csr_array
+    squares: np.ndarray
     user: np.ndarray
     weight: np.ndarray
     pull: np.ndarray
-    n_items: int
-    n_users: int
     features: np.ndarray
 
     @classmethod
@@ -157,32 +167,61 @@ class _Rows:
         m, n = len(comparisons), len(comparisons.items)
         index = np.arange(m)
         ones = np.ones(m)
-        identity = sparse.csr_array(
+        sides = sparse.csr_array(
             (np.r_[ones, -ones], (np.r_[index, index], np.r_[comparisons.left, comparisons.right])), (m, n)
         )
-        blocks = [identity]
-        if features.shape[1]:
-            blocks.append(sparse.csr_array(features[comparisons.left] - features[comparisons.right]))
-        design = sparse.hstack(blocks, format="csr")
-        squares = design.power(2)
-        people = sparse.csr_array((ones, (comparisons.user, index)), (comparisons.n_users, m))
         return cls(
-            design=design,
-            transposed=design.T.tocsr(),
-            squares=squares,
-            squares_transposed=squares.T.tocsr(),
-            people=people,
+            sides=sides,
+            sides_transposed=sides.T.tocsr(),
+            both=abs(sides),
+            both_transposed=abs(sides).T.tocsr(),
+            people=sparse.csr_array((ones, (comparisons.user, index)), (comparisons.n_users, m)),
+            squares=(features[comparisons.left] - features[comparisons.right]) ** 2,
             user=comparisons.user,
             weight=comparisons.weight,
             pull=comparisons.weight * (comparisons.label - 0.5),
-            n_items=n,
-            n_users=comparisons.n_users,
             features=features,
         )
 
+    @property
+    def n_items(self) -> int:
+        return len(self.features)
+
+    @property
+    def n_users(self) -> int:
+        return self.people.shape[0]
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_items + self.features.shape[1]
+
+    def margins(self, a: np.ndarray) -> np.ndarray:
+        """(m, c) left minus right of parameters (p, c)."""
+        return self.sides @ self.of_items(a)
+
+    def of_items(self, a: np.ndarray) -> np.ndarray:
+        """(n_items, c) what parameters (p, c) say of each item."""
+        return a[: self.n_items] + self.features @ a[self.n_items :]
+
+    def to_parameters(self, by_item: np.ndarray) -> np.ndarray:
+        """(p, c), the transpose of `of_items`."""
+        return np.vstack([by_item, self.features.T @ by_item])
+
+    def gathered(self, by_row: np.ndarray) -> np.ndarray:
+        """(p, c), the transpose of `margins`."""
+        return self.to_parameters(self.sides_transposed @ by_row)
+
+    def spreads(self, variance: np.ndarray) -> np.ndarray:
+        """(m, c) variances of the margins, of parameters with these variances (p, c)."""
+        return self.both @ variance[: self.n_items] + self.squares @ variance[self.n_items :]
+
+    def gathered_squares(self, by_row: np.ndarray) -> np.ndarray:
+        """(p, c), the transpose of `spreads`."""
+        return np.vstack([self.both_transposed @ by_row, self.squares.T @ by_row])
+
     def blocks(self) -> list[slice]:
         """Item parameters and feature parameters (the latter only where there are features)."""
-        p = self.design.shape[1]
+        p = self.n_parameters
         return [slice(0, self.n_items)] + ([slice(self.n_items, p)] if p > self.n_items else [])
 
 
@@ -199,7 +238,7 @@ class _State:
 
     @classmethod
     def start(cls, rows: _Rows, rank: int, tastes: np.ndarray | None, shared: _State | None = None) -> _State:
-        p = rows.design.shape[1]
+        p = rows.n_parameters
         a = np.zeros((p, 1 + rank))
         precision = np.ones((p, 1 + rank))
         curvature = np.full(len(rows.user), 0.25)
@@ -234,12 +273,12 @@ def _refine(rows: _Rows, state: _State, rounds: int) -> _State:
 def _update_people(rows: _Rows, state: _State) -> None:
     """q(z_u) = N(mean, covariance), given the loadings."""
     rank = state.mean.shape[1]
-    margin = rows.design @ state.a
+    margin = rows.margins(state.a)
     taste, shared = margin[:, 1:], margin[:, 0]
     weight = rows.weight * state.curvature
     first, second = np.triu_indices(rank)
     outer = taste[:, first] * taste[:, second]
-    outer[:, first == second] += rows.squares @ state.variance[:, 1:]
+    outer[:, first == second] += rows.spreads(state.variance[:, 1:])
     sums = rows.people @ (weight[:, None] * outer)
     precision = np.empty((rows.n_users, rank, rank))
     precision[:, first, second] = sums
@@ -266,12 +305,11 @@ def _update_loadings(rows: _Rows, state: _State) -> None:
     weight = rows.weight * state.curvature
     moments *= weight[:, None, None]
     ahead = np.hstack([np.ones((len(rows.user), 1)), state.mean[rows.user]])
-    target = rows.transposed @ (rows.pull[:, None] * ahead)
-    diagonal = rows.squares_transposed @ np.ascontiguousarray(np.diagonal(moments, axis1=1, axis2=2)) + state.precision
+    target = rows.gathered(rows.pull[:, None] * ahead)
+    diagonal = rows.gathered_squares(np.ascontiguousarray(np.diagonal(moments, axis1=1, axis2=2))) + state.precision
 
     def apply(a: np.ndarray) -> np.ndarray:
-        margin = rows.design @ a
-        return rows.transposed @ np.einsum("mij,mj->mi", moments, margin) + state.precision * a
+        return rows.gathered(np.einsum("mij,mj->mi", moments, rows.margins(a))) + state.precision * a
 
     state.a = _conjugate_gradients(apply, target, state.a, diagonal)
     state.variance = 1.0 / diagonal
@@ -300,8 +338,8 @@ def _conjugate_gradients(apply, target: np.ndarray, start: np.ndarray, diagonal:
 def _update_bound(rows: _Rows, state: _State) -> None:
     """Jaakkola's curvature 2λ(ξ) = tanh(ξ/2) / 2ξ at ξ² = E[logit²]."""
     moments = _moments(rows, state)[rows.user]
-    margin = rows.design @ state.a
-    spread = rows.squares @ state.variance
+    margin = rows.margins(state.a)
+    spread = rows.spreads(state.variance)
     square = np.einsum("mi,mij,mj->m", margin, moments, margin)
     square += (spread * np.diagonal(moments, axis1=1, axis2=2)).sum(axis=1)
     xi = np.sqrt(np.maximum(square, 1e-12))
@@ -325,23 +363,22 @@ def _update_precision(rows: _Rows, state: _State) -> None:
 
 def _first_tastes(rows: _Rows, state: _State, rank: int, rng: np.random.Generator) -> np.ndarray:
     """(p, rank) directions along which people's residuals agree with themselves: a truncated SVD."""
-    probability = expit((rows.design @ state.a)[:, 0])
+    probability = expit(rows.margins(state.a)[:, 0])
     residual = rows.pull + rows.weight * (0.5 - probability)
-    scale = 1.0 / np.sqrt(np.maximum(rows.squares_transposed @ (rows.weight * 0.25), 1.0))
-    table = (rows.people @ (sparse.diags_array(residual) @ rows.design)) @ sparse.diags_array(scale)
-    sketch = table @ rng.standard_normal((table.shape[1], rank + 8))
+    scale = 1.0 / np.sqrt(np.maximum(rows.gathered_squares((rows.weight * 0.25)[:, None]), 1.0))
+    # The table of people and parameters is people @ diag(residual) @ design @ diag(scale).
+    table = rows.people @ (sparse.diags_array(residual) @ rows.sides)
+    back = table.T.tocsr()
+    sketch = table @ rows.of_items(scale * rng.standard_normal((rows.n_parameters, rank + 8)))
     for _ in range(6):
-        sketch, _ = np.linalg.qr(table @ (table.T @ sketch))
-    _, _, right = np.linalg.svd((table.T @ sketch).T, full_matrices=False)
-    tastes = scale[:, None] * right[:rank].T
-    reach = np.sqrt(np.average((rows.design @ tastes) ** 2, axis=0, weights=rows.weight))
+        sketch, _ = np.linalg.qr(table @ rows.of_items(scale**2 * rows.to_parameters(back @ sketch)))
+    _, _, right = np.linalg.svd((scale * rows.to_parameters(back @ sketch)).T, full_matrices=False)
+    tastes = scale * right[:rank].T
+    reach = np.sqrt(np.average(rows.margins(tastes) ** 2, axis=0, weights=rows.weight))
     return tastes / np.maximum(reach, 1e-12)
 
 
 def _readout(rows: _Rows, state: _State) -> Fit:
     n = rows.n_items
-    loadings, spread = state.a[:n].copy(), state.variance[:n].copy()
-    if rows.features.shape[1]:
-        loadings += rows.features @ state.a[n:]
-        spread += rows.features**2 @ state.variance[n:]
-    return Fit(loadings, spread, state.mean, state.covariance)
+    spread = state.variance[:n] + rows.features**2 @ state.variance[n:]
+    return Fit(rows.of_items(state.a), spread, state.mean, state.covariance)
