@@ -3,6 +3,7 @@
     cli.md         the help of every verb
     settings.md    every setting of every method and backend, from the `Config` classes
     reference.md   every public name with the first line of its docstring
+    data.md        in a page written by hand, what is known of each published data set
 
 `make docs` runs this, and a test fails when a page is not current.
 """
@@ -25,6 +26,7 @@ from typer.testing import CliRunner
 import palate
 from palate.cli.app import app
 from palate.config import Config
+from palate.data import SOURCES
 from palate.files import write_text
 
 FOLDER = Path(__file__).parent
@@ -45,6 +47,10 @@ PACKAGES = (
     "palate.evaluate.audit",
     "palate.evaluate.benchmark",
     "palate.report",
+    "palate.integrations",
+    "palate.integrations.argilla",
+    "palate.integrations.label_studio",
+    "palate.integrations.trl",
     "palate.testing",
     "palate.statistics",
     "palate.types",
@@ -84,9 +90,51 @@ may change without notice.
 """
 
 
+DATA_MARKS = ("<!-- data sets: written by the program (make docs) -->\n", "<!-- end of data sets -->\n")
+"""Between them stands what the program writes into data.md."""
+
+
 def pages() -> dict[str, str]:
     """Name of each page and its text."""
-    return {"cli.md": command_line(), "settings.md": settings(), "reference.md": reference()}
+    return {
+        "cli.md": command_line(),
+        "settings.md": settings(),
+        "reference.md": reference(),
+        "data.md": data_page((FOLDER / "data.md").read_text(encoding="utf-8")),
+    }
+
+
+def data_page(written: str) -> str:
+    """The page on data with its part on published sets made new."""
+    before, mark, rest = written.partition(DATA_MARKS[0])
+    _, end, after = rest.partition(DATA_MARKS[1])
+    if not mark or not end:
+        raise SystemExit(f"docs/data.md lacks {DATA_MARKS[0]!r} or {DATA_MARKS[1]!r}; put both back")
+    return before + mark + "\n" + data_sets() + "\n" + end + after
+
+
+def data_sets() -> str:
+    """A table of all published sets, and what is known of each."""
+    rows = ["| name | what | licence | comes |", "|---|---|---|---|"]
+    details = []
+    for source in SOURCES.values():
+        size = f", about {source.megabytes:,.0f} MB" if source.megabytes else ""
+        comes = "gated: consent and `HF_TOKEN`" if source.gated else "`palate data get`"
+        rows.append(f"| [`{source.name}`](#{source.name}) | {source.title} | {source.licence_line} | {comes}{size} |")
+        files = ", ".join(f"`{file.members or file.name}`" for file in source.files[:3])
+        more = f" and {len(source.files) - 3} more" if len(source.files) > 3 else ""
+        facts = {
+            "Home": f"<{source.home}>; files {files}{more}",
+            "Cite": source.citation,
+            "Attribution": source.attribution,
+            "Columns read": "; ".join(f"`{line}`" for line in source.fields),
+            "Becomes": source.rule,
+            "Verified": source.verified,
+            "Not verified": source.unverified,
+        }
+        lines = (f"- **{what}**: {value}" for what, value in facts.items() if value)
+        details.append("\n".join((f"#### {source.name}\n", *lines)) + "\n")
+    return "\n".join(rows) + "\n\n" + "\n".join(details)
 
 
 def verbs() -> Iterator[tuple[str, ...]]:
@@ -159,6 +207,8 @@ def reference() -> str:
 def meaning(module: ModuleType, name: str) -> str:
     """What a name is: the first line of its docstring, or of the text below a constant."""
     value = getattr(module, name)
+    if inspect.ismodule(value):
+        return first_line(value)
     if (isinstance(value, type) or inspect.isroutine(value)) and inspect.getdoc(value):
         return first_line(value)
     if name == "__version__":

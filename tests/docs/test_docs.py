@@ -37,7 +37,7 @@ def blocks(page: Path, language: str) -> list[str]:
     return [body for name, body in FENCE.findall(page.read_text(encoding="utf-8")) if name == language]
 
 
-@pytest.mark.parametrize("name", ["cli.md", "settings.md", "reference.md"])
+@pytest.mark.parametrize("name", ["cli.md", "settings.md", "reference.md", "data.md"])
 def test_generated_pages_are_current(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == generate.pages()[name], "run: make docs"
 
