@@ -184,5 +184,5 @@ def test_bad_questions_are_refused(fitted: Gaussian) -> None:
         best_question(fitted.prior_[0], Pool(nothing, nothing), fitted)
     with pytest.raises(InputError, match="2 left and 1 right"):
         Pool(Items.of(np.zeros((2, 2))), Items.of(np.zeros((1, 2))))
-    with pytest.raises(ConfigError, match="unknown strategy 'magic'; there are: random, bald"):
+    with pytest.raises(ConfigError, match="unknown strategy 'magic'; there are: random, pref"):
         strategy("magic")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate.elicit.acquisition import Pool, Strategy, best_question
-from palate.errors import InputError
+from palate.elicit.acquisition import Strategy, best_question
+from palate.elicit.pool import Pool
+from palate.elicit.questions import check_question
 from palate.models.personal import History, PersonalModel, Question
 from palate.models.reward_model import FeatureRewardModel
 from palate.progress import Progress, silent
@@ -29,7 +30,7 @@ class AskablePerson(PersonalModel):
         self,
         pool: Sequence[Question],
         *,
-        strategy: str | Strategy = "bald",
+        strategy: str | Strategy = "v_optimal",
         rng: RNGLike = None,
         progress: Progress = silent,
     ) -> Question:
@@ -47,7 +48,7 @@ class AskablePerson(PersonalModel):
         Raises:
             InputError: the pool is empty, or the method lacks the posterior that the strategy needs.
         """
-        questions = [_question(entry) for entry in pool]
+        questions = [check_question(entry) for entry in pool]
         texts = [(prompt, reply) for prompt, *sides in questions for reply in sides]
         items = self.model.items(texts, progress=progress)
         left = np.arange(0, len(texts), 2)
@@ -58,9 +59,17 @@ class AskablePerson(PersonalModel):
 class AskingRewardModel(FeatureRewardModel):
     """A `FeatureRewardModel` whose people can be asked; what `palate.fit` returns."""
 
-    def adapt(self, history: History = None, *, user_text: str = "", progress: Progress = silent) -> AskablePerson:
+    def adapt(
+        self,
+        history: History = None,
+        *,
+        user_text: str = "",
+        half_life: float | None = None,
+        progress: Progress = silent,
+    ) -> AskablePerson:
         """The model of one person, who may be new; see `FeatureRewardModel.adapt`."""
-        return AskablePerson(self, super().adapt(history, user_text=user_text, progress=progress).state)
+        personal = super().adapt(history, user_text=user_text, half_life=half_life, progress=progress)
+        return AskablePerson(self, personal.state)
 
     def person(self, user: str) -> AskablePerson:
         """The model of a training person; see `FeatureRewardModel.person`."""
@@ -73,9 +82,3 @@ class AskingRewardModel(FeatureRewardModel):
     def with_state(self, state: UserState) -> AskablePerson:
         """The model of the person with this state; see `FeatureRewardModel.with_state`."""
         return AskablePerson(self, super().with_state(state).state)
-
-
-def _question(entry: Question) -> Question:
-    if isinstance(entry, str) or len(entry) != 3 or not all(isinstance(text, str) and text for text in entry):
-        raise InputError(f"question {entry!r}: give a triple of texts, (prompt, left, right)")
-    return (entry[0], entry[1], entry[2])
