@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from palate.evaluate.audit import Audit
     from palate.evaluate.drift import Drift
     from palate.evaluate.forecast import Forecast
+    from palate.evaluate.interpret import Interpretation
     from palate.evaluate.results import Results
     from palate.types import Items
 
@@ -30,9 +31,11 @@ __all__ = [
     "drift",
     "fit",
     "forecast",
+    "interpret",
     "known_data",
     "load_model",
     "read",
+    "write_atlas",
     "write_audit",
     "write_report",
 ]
@@ -151,6 +154,9 @@ def fit(
     features: Any = "smollm2",
     method: Any = "hierarchical",
     base_reward: Any = None,
+    side: Sequence[str] = (),
+    report_to: str | None = None,
+    logging_dir: str | os.PathLike[str] | None = None,
     rng: RNGLike = 0,
     progress: Progress = silent,
     **settings: Any,
@@ -164,14 +170,17 @@ def fit(
         base_reward: the reward model you have; the method learns what each person wants on top of it. The name or folder
             of a Hugging Face classifier with one label, the name of two score columns (`rm` for `left_rm` and
             `right_rm`), a function of (prompt, reply) pairs, an array, or "none".
+        side: what a person's prior may depend on: "user_text", and columns such as a country (hierarchical, factor).
+        report_to: where losses and rounds are logged: "jsonl", "tensorboard", "trackio", "wandb" or "mlflow".
+        logging_dir: folder of that log, `runs` by default.
         rng: seed or generator; the same one gives the same model.
         progress: called while texts are embedded and while the method learns.
         settings: of the method (`rank=8`); see docs/settings.md.
     """
     from palate.elicit.person import AskingRewardModel
 
-    model = AskingRewardModel(features, method, base_reward=base_reward, **settings)
-    return model.fit(read(data), rng=rng, progress=progress)
+    model = AskingRewardModel(features, method, base_reward=base_reward, side=side, **settings)
+    return model.fit(read(data), rng=rng, progress=progress, report_to=report_to, logging_dir=logging_dir)
 
 
 def load_model(folder: str | os.PathLike[str], **options: Any) -> AskingRewardModel:
@@ -199,6 +208,45 @@ def write_audit(found: Audit, path: str | os.PathLike[str]) -> Path:
         return write_audit_report(found, target)
     if target.suffix != ".json":
         raise InputError(f"{target}: an audit is written as .json or .html; choose one of them")
+    from palate.files import write_json
+
+    write_json(target, found.to_dict())
+    return target
+
+
+def interpret(model: Any, pool: Any = None, *, progress: Progress = silent, **settings: Any) -> Interpretation:
+    """Read a fitted reward model: axes of taste with names and replies, where people lie, one person's card.
+
+    Args:
+        model: what `fit` returned, or its folder.
+        pool: replies to read it over: a file, a data set, or (prompt, reply) pairs; by default the 512 shipped replies.
+        progress: called now and then.
+        settings: of `palate.evaluate.interpret.interpret` (`axes=`, `user=`, `chat=`, `sparse=`, …).
+
+    Returns:
+        Interpretation: print it, or see `.axes`, `.groups`, `.card`, `.to_dict()` and `palate.api.write_atlas`.
+    """
+    from palate.evaluate.interpret import interpret as run
+
+    fitted = load_model(model) if isinstance(model, (str, os.PathLike)) else model
+    if isinstance(pool, str) and not os.path.exists(pool):
+        pool = read(pool)
+    return run(fitted, pool, progress=progress, **settings)
+
+
+def write_atlas(found: Interpretation, path: str | os.PathLike[str], *, title: str | None = None) -> Path:
+    """Write an interpretation as a page (.html) or as .json.
+
+    Raises:
+        InputError: the path ends in neither.
+    """
+    target = Path(path)
+    if target.suffix == ".html":
+        from palate.report.atlas import write_atlas as write
+
+        return write(found, target, title=title)
+    if target.suffix != ".json":
+        raise InputError(f"{target}: an atlas is written as .html or .json; choose one of them")
     from palate.files import write_json
 
     write_json(target, found.to_dict())

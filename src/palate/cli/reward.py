@@ -42,7 +42,15 @@ def fit(
     ),
     features: Features = "smollm2",
     base_reward: BaseReward = None,
+    side: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="What is known about a person: user_text, or a column; may be repeated."),
+    ] = None,
     settings: Settings = None,
+    report_to: Annotated[
+        str, typer.Option(help="Log losses and rounds: none, jsonl, tensorboard, trackio, wandb or mlflow.")
+    ] = "none",
+    logging_dir: Annotated[Path, typer.Option(metavar="DIR", help="Folder of that log.")] = Path("runs"),
     user_column: UserColumn = None,
     skip_bad: SkipBad = False,
     seed: Seed = 0,
@@ -54,6 +62,7 @@ def fit(
       palate fit choices.csv -o model
       palate fit choices.csv -o model --features minilm --method factor --set rank=8
       palate fit scored.parquet -o model --base-reward my_rm
+      palate fit choices.csv -o model --side user_text --side country --report-to jsonl
     """
     from palate import api
 
@@ -65,6 +74,9 @@ def fit(
             features=features,
             method=method,
             base_reward=base_reward,
+            side=side or (),
+            report_to=report_to,
+            logging_dir=logging_dir,
             rng=seed,
             progress=progress,
             **parse_settings(settings),

@@ -7,20 +7,25 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from palate.errors import InputError, VersionError
+from palate.backends.hub import fetch
+from palate.errors import FingerprintError, InputError, VersionError
 from palate.features import available
-from palate.features.base_reward import save_base_reward
+from palate.features.base_reward import load_base_reward, save_base_reward
+from palate.features.people import PeopleFeatures
 from palate.files import read_json, write_json, write_text
+from palate.models import registry
 from palate.models.card import model_card
 
 if TYPE_CHECKING:
     from palate.models.reward_model import FeatureRewardModel
 
-__all__ = ["CONFIG", "FORMAT_VERSION", "METHOD", "read_config", "write_folder"]
+Model = TypeVar("Model", bound="FeatureRewardModel")
+
+__all__ = ["CONFIG", "FORMAT_VERSION", "METHOD", "read_folder", "write_folder"]
 
 FORMAT_VERSION = 1
 """Version of the saved folder; one with a higher number is refused."""
@@ -76,6 +81,7 @@ def _settings(model: FeatureRewardModel, people: bool) -> dict[str, Any]:
         "feature_options": model.feature_options if by_name else {},
         "feature_fingerprint": model.featurizer.fingerprint,
         "base_reward": save_base_reward(model.base_reward),
+        "side": None if model.people_ is None else model.people_.to_json(),
         "method": model.method.name,
         "fingerprint": model.method.fingerprint_,
         "data": model.info_,
@@ -95,7 +101,42 @@ def _nameless(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_folder(
+    kind: type[Model],
+    folder: str | os.PathLike[str],
+    *,
+    features: Any,
+    base_reward: Any,
+    cache: bool | str | os.PathLike[str] | None,
+) -> Model:
+    """The model in a folder or a repository of the hub; see `FeatureRewardModel.from_pretrained`."""
+    source = fetch(os.fspath(folder))
+    config = _read_config(source)
+    method = registry.load_method(source / METHOD)
+    if method.fingerprint_ != config["fingerprint"]:
+        raise InputError(f"{source}: {METHOD} and {CONFIG} are of two different fits; save the model again")
+    if features is None and config["features"] is None:
+        raise InputError(f"{source}: the features of this model have no name; pass features=, as in its fit")
+    model = kind(
+        config["features"] if features is None else features,
+        method,
+        base_reward=load_base_reward(config["base_reward"]) if base_reward is None else base_reward,
+        cache=cache,
+        feature_options=config["feature_options"] if features is None else None,
+    )
+    if model.featurizer.fingerprint != config["feature_fingerprint"]:
+        raise FingerprintError(
+            f"{source}: fitted on features {config['feature_fingerprint'][:12]}, but {model.featurizer.name} now "
+            f"gives {model.featurizer.fingerprint[:12]}; pass the features= of the fit, or fit again"
+        )
+    model.users_ = None if config["users"] is None else tuple(config["users"])
+    model.info_ = config["data"]
+    # Models of earlier versions know nothing of people beforehand.
+    model.people_ = PeopleFeatures.from_json(config["side"]) if config.get("side") else None
+    return model
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
     """The settings of a saved model, checked."""
     path = folder / CONFIG
     try:

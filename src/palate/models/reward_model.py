@@ -5,26 +5,29 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from palate.backends.hub import fetch, upload
+from palate.backends.hub import upload
+from palate.backends.tracking import reporting
 from palate.data.dataset import PreferenceDataset
 from palate.data.formats import read
-from palate.errors import FingerprintError, InputError, NotFittedError
+from palate.errors import InputError, NotFittedError
 from palate.features import embed_items, featurize, make
 from palate.features.base import Featurizer
-from palate.features.base_reward import load_base_reward, name_base_reward, score_texts
+from palate.features.base_reward import name_base_reward, score_texts
+from palate.features.people import PeopleFeatures
 from palate.models import registry
 from palate.models.base import Method
-from palate.models.folder import CONFIG, FORMAT_VERSION, METHOD, read_config, write_folder
+from palate.models.folder import FORMAT_VERSION, read_folder, write_folder
 from palate.models.forgetting import fade
 from palate.models.personal import History, PersonalModel, Question, RewardModel, one_person, read_state
 from palate.progress import Progress, silent
 from palate.rng import RNGLike
-from palate.types import Items, UserState, UserStates
+from palate.types import Comparisons, Items, UserState, UserStates
 
 if TYPE_CHECKING:
     from palate.models.export import Exported
@@ -44,6 +47,8 @@ class FeatureRewardModel:
             a function score texts that come later by themselves; for columns and arrays the caller passes scores.
         cache: where vectors are kept, see `palate.features.featurize`.
         feature_options: settings of a featurizer that is given by name.
+        side: what a person's prior may depend on: "user_text", and extra columns of the data such as a country. Linear
+            methods use it (hierarchical, factor), by as much as it tells.
         settings: of a method that is given by name.
 
     Attributes:
@@ -62,6 +67,7 @@ class FeatureRewardModel:
         base_reward: Any = None,
         cache: bool | str | os.PathLike[str] | None = True,
         feature_options: Mapping[str, Any] | None = None,
+        side: Sequence[str] = (),
         **settings: Any,
     ) -> None:
         if isinstance(method, Method) and settings:
@@ -71,6 +77,8 @@ class FeatureRewardModel:
         self.method = method if isinstance(method, Method) else registry.make(method, **settings)
         self.base_reward = base_reward
         self.cache = cache
+        self.side = tuple(side)
+        self.people_: PeopleFeatures | None = None
         self._featurizer: Featurizer | None = None
 
     @property
@@ -100,6 +108,8 @@ class FeatureRewardModel:
         items: Items | None = None,
         rng: RNGLike = None,
         progress: Progress = silent,
+        report_to: str | None = None,
+        logging_dir: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Learn from the choices of many people.
 
@@ -109,6 +119,7 @@ class FeatureRewardModel:
             items: the data set's items where they are embedded already, by this model's featurizer.
             rng: seed or generator.
             progress: called while texts are embedded and while the method learns.
+            report_to, logging_dir: where losses and rounds are logged, see `palate.backends.tracking.reporting`.
 
         Raises:
             DataError: rows are bad.
@@ -118,8 +129,11 @@ class FeatureRewardModel:
         self.base_reward = name_base_reward(self.base_reward, dataset)
         if items is None:
             items = self._featurized(dataset, progress)
-        comparisons = dataset.comparisons(items, rows)
-        self.method.fit(comparisons, rng=rng, progress=progress)
+        self.people_ = PeopleFeatures.of(dataset, self.side, self.method) if self.side else None
+        comparisons = self._known(dataset, items, progress, rows)
+        about = {"data": dataset.name, "method": self.method.name} | self.method.config.model_dump(mode="json")
+        with reporting(report_to, logging_dir, about, progress) as told:
+            self.method.fit(comparisons, rng=rng, progress=told)
         self.users_ = dataset.users
         self.info_ = {
             "name": dataset.name,
@@ -143,7 +157,7 @@ class FeatureRewardModel:
 
         Args:
             history: their comparisons; a column for the person may be missing. None gives the model of somebody unknown.
-            user_text: not used by methods on features; a judge reads it.
+            user_text: what the person says of themselves, where the model was fitted with `side=["user_text"]`.
             half_life: an answer loses half its weight in this time (unit of the history's times); None forgets nothing.
             progress: called while texts are embedded.
 
@@ -153,16 +167,38 @@ class FeatureRewardModel:
         """
         dataset = one_person(history)
         if dataset is None:
-            self._check_fitted()
-            return self._personal(self.method.prior_)
+            return self.meet(user_text, progress=progress)
+        if user_text:
+            dataset = replace(dataset, user_text=(user_text,) * dataset.n_users)
         states = self.adapt_many(dataset, half_life=half_life, progress=progress)
         return self._personal(states.take(np.unique(dataset.user)))
+
+    def meet(
+        self, user_text: str = "", attributes: Mapping[str, str] | None = None, *, progress: Progress = silent
+    ) -> PersonalModel:
+        """The model of somebody who has not answered anything yet.
+
+        Args:
+            user_text: what the person says of themselves.
+            attributes: their values of the columns that the model was fitted with (`side=["country"]`).
+            progress: called while the text is embedded.
+
+        Raises:
+            InputError: an attribute that the model does not know.
+            NotFittedError: `fit` was not called.
+        """
+        self._check_fitted()
+        if not user_text and not attributes:
+            return self.with_state(UserState(self.method.prior_))
+        people, options = self.people_ or PeopleFeatures(False, {}), {"cache": self.cache, "progress": progress}
+        known = people.one(user_text, attributes or {}, self.method.dim_, self.featurizer, **options)
+        return self.with_state(UserState(self.method.adapt(known)))
 
     def adapt_many(self, data: Any, *, half_life: float | None = None, progress: Progress = silent) -> UserStates:
         """The states of all people of a data set at once, in the order of its `users`; `half_life` as in `adapt`."""
         self._check_fitted()
         dataset = read(data)
-        comparisons = dataset.comparisons(self._featurized(dataset, progress))
+        comparisons = self._known(dataset, self._featurized(dataset, progress), progress)
         return self.method.adapt(comparisons if half_life is None else fade(comparisons, half_life))
 
     def person(self, user: str) -> PersonalModel:
@@ -279,6 +315,13 @@ class FeatureRewardModel:
     def _featurized(self, dataset: PreferenceDataset, progress: Progress) -> Items:
         return featurize(dataset, self.featurizer, cache=self.cache, base_reward=self.base_reward, progress=progress)
 
+    def _known(
+        self, dataset: PreferenceDataset, items: Items, progress: Progress, rows: np.ndarray | None = None
+    ) -> Comparisons:
+        """The comparisons, with what is known about the people."""
+        comparisons, people = dataset.comparisons(items, rows), self.people_ or PeopleFeatures(False, {})
+        return people.beside(comparisons, dataset, self.featurizer, cache=self.cache, progress=progress)
+
     def _personal(self, states: UserStates) -> PersonalModel:
         return PersonalModel(self, UserState(states))
 
@@ -326,8 +369,7 @@ class FeatureRewardModel:
             Where it is.
 
         Raises:
-            InputError: the hub refuses the name or the token, or cannot be reached.
-            StorageError: the local folder cannot be written.
+            InputError: the hub refuses the name or the token, or cannot be reached; or `StorageError` for a local folder.
         """
         self._check_fitted()
         with tempfile.TemporaryDirectory(prefix="palate-push-") as temporary:
@@ -372,29 +414,7 @@ class FeatureRewardModel:
             cache: as in the constructor.
 
         Raises:
-            InputError: there is no model in the folder, or a file of it is damaged or of another fit.
-            VersionError: it was written by a newer Palate.
+            InputError: there is no model in the folder, or a file of it is damaged, of another fit or of a newer Palate.
             FingerprintError: the featurizer is not the one the model was fitted with.
         """
-        source = fetch(os.fspath(folder))
-        config = read_config(source)
-        method = registry.load_method(source / METHOD)
-        if method.fingerprint_ != config["fingerprint"]:
-            raise InputError(f"{source}: {METHOD} and {CONFIG} are of two different fits; save the model again")
-        if features is None and config["features"] is None:
-            raise InputError(f"{source}: the features of this model have no name; pass features=, as in its fit")
-        model = cls(
-            config["features"] if features is None else features,
-            method,
-            base_reward=load_base_reward(config["base_reward"]) if base_reward is None else base_reward,
-            cache=cache,
-            feature_options=config["feature_options"] if features is None else None,
-        )
-        if model.featurizer.fingerprint != config["feature_fingerprint"]:
-            raise FingerprintError(
-                f"{source}: fitted on features {config['feature_fingerprint'][:12]}, but {model.featurizer.name} now "
-                f"gives {model.featurizer.fingerprint[:12]}; pass the features= of the fit, or fit again"
-            )
-        model.users_ = None if config["users"] is None else tuple(config["users"])
-        model.info_ = config["data"]
-        return model
+        return read_folder(cls, folder, features=features, base_reward=base_reward, cache=cache)

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from palate.config import Config
 from palate.errors import InputError
-from palate.progress import Progress, silent
+from palate.progress import Progress, record, silent
 from palate.rng import torch_generator
 from palate.types import Comparisons, Items
 
@@ -239,10 +239,12 @@ def train(
                 epoch.append(_step(module, optimizer, loss(batch, generator), rate, config.clip, step))
                 step += 1
                 if step % max(1, steps // 100) == 0:
+                    record(what, step, loss=epoch[-1], learning_rate=rate)
                     progress(step, steps, what)
             losses.append(float(np.mean(epoch)))
             if n_heldout:
                 heldout_losses.append(_evaluate(module, loss, heldout, config))
+                record(what, step, heldout_loss=heldout_losses[-1])
                 if heldout_losses[-1] == min(heldout_losses):
                     best = weights_of(module)
                 elif len(heldout_losses) - 1 - int(np.argmin(heldout_losses)) >= config.patience:
