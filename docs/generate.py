@@ -124,7 +124,7 @@ def data_sets() -> str:
         files = ", ".join(f"`{file.members or file.name}`" for file in source.files[:3])
         more = f" and {len(source.files) - 3} more" if len(source.files) > 3 else ""
         facts = {
-            "Home": f"<{source.home}>; files {files}{more}",
+            "Home": f"<{source.home}>; in `$PALATE_DATA/{source.folder}/`: {files}{more}",
             "Cite": source.citation,
             "Attribution": source.attribution,
             "Columns read": "; ".join(f"`{line}`" for line in source.fields),

@@ -2,6 +2,7 @@
 
 import gzip
 import http.server
+import io
 import json
 import threading
 import zipfile
@@ -15,6 +16,7 @@ from palate.data import SOURCES, Votes, available, get, load, load_votes, locate
 from palate.data import fetch as fetch_module
 from palate.data.checksums import RECORD
 from palate.data.public.psoups import PREFERENCES
+from palate.data.public.ultrafeedback import ASPECTS
 from palate.errors import ConfigError, DataError, DownloadError
 
 STEER = {
@@ -205,6 +207,37 @@ def test_an_optional_file_may_be_missing(hub, tmp_path, monkeypatch):
     assert len(load("prism")) == 1
 
 
+def test_an_optional_file_that_cannot_be_fetched_is_said(hub):
+    history = [
+        {"turn": 0, "role": "user", "content": "Hi"},
+        {"turn": 0, "role": "model", "content": "A", "score": 2, "if_chosen": True},
+        {"turn": 0, "role": "model", "content": "B", "score": 1, "if_chosen": False},
+    ]
+    row = {"user_id": "u", "conversation_id": "c", "conversation_history": history}
+    hub.files = {"conversations.jsonl": lines(row)}
+    dataset = get("prism")
+    assert len(dataset) == 1
+    assert dataset.notes[0].startswith("prism goes without survey.jsonl: http://127.0.0.1")
+
+
+def test_sets_that_share_their_files_fetch_them_once(hub):
+    completions = [
+        {"response": text, "annotations": {aspect: {"Rating": rating} for aspect in ASPECTS}}
+        for text, rating in (("x", "5"), ("y", "1"))
+    ]
+    completions[0]["annotations"]["honesty"]["Rating"] = "1"
+    completions[1]["annotations"]["honesty"]["Rating"] = "5"
+    ratings = lines({"instruction": "p", "completions": completions})
+    pairs = io.BytesIO()
+    pl.DataFrame({"prompt": ["p"], "chosen": ["x"], "rejected": ["y"], "source": ["s"]}).write_parquet(pairs)
+    hub.files = {".jsonl": ratings, "refs%2Fconvert%2Fparquet/default/train/0000.parquet": pairs.getvalue()}
+    assert len(get("ultrafeedback_p4")) == 4
+    asked = len(hub.asked)
+    assert asked == 7
+    assert len(get("ultrafeedback_p2")) == 2
+    assert len(hub.asked) == asked
+
+
 @pytest.mark.parametrize("packed", [True, False], ids=["archive", "unpacked"])
 def test_an_archive_may_lie_there_packed_or_unpacked(hub, tmp_path, monkeypatch, packed):
     monkeypatch.setenv("PALATE_DATA", str(tmp_path))
@@ -247,7 +280,7 @@ def test_a_few_bad_rows_are_left_out_and_many_are_another_shape(hub, tmp_path, m
 
 def test_votes_come_from_the_publishers_files_too(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("PALATE_DATA", str(tmp_path))
-    folder = tmp_path / "polis_bowling_green_votes"
+    folder = tmp_path / "polis_bowling_green"  # shared with the pairs that are made of them
     folder.mkdir()
     (folder / "comments.csv").write_text("comment-id,moderated,comment-body\n0,1,More trees\n1,-1,Spam\n")
     (folder / "votes.csv").write_text("timestamp,comment-id,voter-id,vote\n1,0,a,1\n2,1,a,1\n3,0,b,-1\n")
@@ -256,7 +289,8 @@ def test_votes_come_from_the_publishers_files_too(hub, tmp_path, monkeypatch):
     assert (votes.statements, sorted(votes.vote.tolist()), len(votes.users)) == (("More trees",), [-1, 1], 2)
     with pytest.raises(ConfigError, match="use palate.data.load_votes"):
         load("polis_bowling_green_votes")
-    with pytest.raises(DataError, match="polis_bowling_green is not here"):
+    assert state("polis_bowling_green") == "here"
+    with pytest.raises(DataError, match="no rows"):
         load("polis_bowling_green")
     assert load_votes().vote.tolist() == votes.vote.tolist()
 

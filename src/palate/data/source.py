@@ -43,8 +43,7 @@ class Source:
     """A data set that Palate knows by name.
 
     Args:
-        name: what `load` takes; in the data folder it is `<name>.parquet` in our columns, or `<name>/` with the
-            publisher's files.
+        name: what `load` takes; in the data folder it is `<name>.parquet` in our columns.
         title: one line on what it is.
         licence: of the data, as the publisher states it.
         attribution: the line to keep beside results.
@@ -53,6 +52,7 @@ class Source:
         kind: "comparisons" (`load`) or "votes" (`load_votes`).
         options: how `palate.data.read` must read it.
         files: what is fetched.
+        folder: where the publisher's files lie in the data folder, for sets that share theirs; the name by default.
         convert: makes our columns from the files.
         gated: the publisher asks for an account and consent; `$HF_TOKEN` proves both.
         noncommercial: the licence forbids commercial use, of a part at least.
@@ -72,6 +72,7 @@ class Source:
     kind: str = "comparisons"
     options: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[RemoteFile, ...] = ()
+    folder: str = ""
     convert: Converter | None = None
     gated: bool = False
     noncommercial: bool = False
@@ -80,6 +81,9 @@ class Source:
     rule: str = ""
     verified: str = ""
     unverified: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.folder or self.name)
 
     @property
     def file(self) -> str:

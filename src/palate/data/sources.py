@@ -1,7 +1,7 @@
 """Data sets by name: what is known of them, where they are, and how they come here.
 
-A data set is looked for in the folder that `$PALATE_DATA` names, as `<name>.parquet` in our columns or as a folder `<name>/`
-with the publisher's files; then in Palate's cache, where `get` puts what it fetched.
+A data set is looked for in the folder that `$PALATE_DATA` names, as `<name>.parquet` in our columns or as a folder with the
+publisher's files; then in Palate's cache, where `get` puts what it fetched.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from palate.data.readers import RawTable, open_table
 from palate.data.source import RemoteFile, Source
 from palate.data.streams import Rows, open_rows, open_zip
 from palate.data.write import write
-from palate.errors import ConfigError, DataError
+from palate.errors import ConfigError, DataError, DownloadError
 from palate.files import cache_directory
 from palate.progress import Progress, silent
 
@@ -120,7 +120,7 @@ def locate(name: str) -> Path:
 def _find(source: Source) -> Path | None:
     """The first place that has it: the data folder before the cache, our columns before the publisher's."""
     folder = os.environ.get(DATA_FOLDER_VARIABLE)
-    places = [(Path(folder) / source.file, Path(folder) / source.name)] if folder else []
+    places = [(Path(folder) / source.file, Path(folder) / source.folder)] if folder else []
     for ours, theirs in (*places, (_made(source), _cache(source))):
         if ours.is_file():
             return ours
@@ -130,7 +130,7 @@ def _find(source: Source) -> Path | None:
 
 
 def _cache(source: Source) -> Path:
-    return cache_directory() / "data" / source.name
+    return cache_directory() / "data" / source.folder
 
 
 def _made(source: Source) -> Path:
@@ -257,27 +257,35 @@ def get(name: str, *, progress: Progress = silent) -> PreferenceDataset | Votes:
         return reader(name)
     if not source.files:
         locate(name)
-    changed = _fetch_all(source, folder, progress)
+    changed, notes = _fetch_all(source, folder, progress)
     made = _made(source)
     if changed:
         made.unlink(missing_ok=True)
     dataset = reader(name)
-    if isinstance(dataset, PreferenceDataset) and not made.exists():
+    if isinstance(dataset, Votes):
+        return dataset
+    if not made.exists():
         write(dataset, made)
-    return dataset
+    return replace(dataset, notes=(*notes, *dataset.notes)) if notes else dataset
 
 
-def _fetch_all(source: Source, folder: Path, progress: Progress) -> bool:
-    """Fetch what is missing and check what is there; whether anything was fetched."""
+def _fetch_all(source: Source, folder: Path, progress: Progress) -> tuple[bool, list[str]]:
+    """Fetch what is missing and check what is there; whether anything was fetched, and what could be done without."""
     from palate.data.fetch import fetch
 
-    changed = False
+    changed, notes = False, []
     for file in source.files:
         target = folder / file.name
         about: dict[str, Any] = {}
         if not target.is_file():
-            by_hand = f"put the file into ${DATA_FOLDER_VARIABLE}/{source.name}/ as {file.name} by hand"
-            about = fetch(file.url, target, by_hand=by_hand, home=source.home, progress=progress)
+            by_hand = f"put the file into ${DATA_FOLDER_VARIABLE}/{source.folder}/ as {file.name} by hand"
+            try:
+                about = fetch(file.url, target, by_hand=by_hand, home=source.home, progress=progress)
+            except DownloadError as error:
+                if not file.optional:
+                    raise
+                notes.append(f"{source.name} goes without {file.name}: {error}")
+                continue
             changed = True
         check(target, expected=file.sha256, about=about or None)
-    return changed
+    return changed, notes

@@ -77,6 +77,6 @@ SOURCES = (
             "follows; most people voted once or twice"
         ),
         verified="fields, counts and consent by the publisher's card; revision and digest by three public projects' records",
-        unverified="the licence by memory of the card; the file was not fetched (it is gated)",
+        unverified="the licence, which is stated as it is commonly quoted; the file was not fetched (it is gated)",
     ),
 )

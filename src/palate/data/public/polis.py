@@ -123,6 +123,7 @@ _ABOUT = {
     "attribution": "pol.is open data, American Assembly Bowling Green, The Computational Democracy Project, CC BY 4.0",
     "citation": "Small et al. (2021). Polis: scaling deliberation by mapping high dimensional opinion spaces.",
     "home": "https://github.com/compdemocracy/openData",
+    "folder": "polis_bowling_green",
     "files": (RemoteFile("comments.csv", f"{_BASE}/comments.csv"), RemoteFile("votes.csv", f"{_BASE}/votes.csv")),
     "fields": (
         "comments.csv: comment-id, moderated, comment-body",

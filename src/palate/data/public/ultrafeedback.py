@@ -113,6 +113,7 @@ _ABOUT = {
         "(2024). Personalizing reinforcement learning from human feedback with variational preference learning. NeurIPS 2024."
     ),
     "home": "https://huggingface.co/datasets/openbmb/UltraFeedback",
+    "folder": "ultrafeedback",
     "options": {"on_error": "skip"},
     "files": (
         hub_parquet("argilla/ultrafeedback-binarized-preferences-cleaned", "default", "train"),
