@@ -1,5 +1,6 @@
-"""The report: one self-contained, offline HTML file about a benchmark or an audit."""
+"""The report: one self-contained, offline HTML file about a benchmark, an audit or a reward model's tastes."""
 
+from palate.report.atlas import write_atlas
 from palate.report.page import write_audit_report, write_report
 
-__all__ = ["write_audit_report", "write_report"]
+__all__ = ["write_atlas", "write_audit_report", "write_report"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from palate.report import words
+from palate.report.canvas import spread
 from palate.report.palette import OURS, Look, sentinel
 from palate.statistics import Estimate
 
@@ -18,10 +19,12 @@ __all__ = [
     "FAINT",
     "INK",
     "MUTED",
+    "NEAR",
     "RULE",
     "SMALL",
     "WIDTH",
     "columns",
+    "end_names",
     "finite",
     "label_width",
     "limits_y",
@@ -29,6 +32,7 @@ __all__ = [
     "points_axis",
     "short",
     "span",
+    "with_ceilings",
 ]
 
 WIDTH = 520
@@ -36,6 +40,9 @@ WIDTH = 520
 
 SMALL = 10.5
 """Font size of axis titles and keys; labels have the default of 11.5."""
+
+NEAR = 1.3
+"""By how much ceilings may stretch a scale; one further away is written at its edge."""
 
 INK, MUTED, FAINT, RULE, CARD = (sentinel(name) for name in ("ink", "muted", "faint", "rule", "card"))
 
@@ -78,6 +85,13 @@ def span(estimates: Sequence[Estimate | None]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
+def with_ceilings(competitors: Sequence[Estimate | None], ceilings: Sequence[Estimate | None]) -> list[Estimate | None]:
+    """The estimates that set a scale: the competitors, and ceilings that do not squeeze them into a corner of it."""
+    low, high = span(competitors)
+    near = [known for known in ceilings if known is not None and known.value - low <= NEAR * (high - low)]
+    return [*competitors, *(Estimate(known.value, math.nan, math.nan, known.n) for known in near)]
+
+
 def points_axis(axes: Axes) -> None:
     """Label the y axis in signed percentage points."""
     low, high = axes.get_ylim()
@@ -101,3 +115,23 @@ def columns(rows: Sequence[tuple[str, int | str, Estimate | None]], names: tuple
         "high": [finite(estimate.high) for *_, estimate in kept],
         "n_users": [estimate.n for *_, estimate in kept],
     }
+
+
+def end_names(
+    axes: Axes,
+    ends: Sequence[tuple[str, float]],
+    looks: Mapping[str, Look],
+    say: Callable[[float], str] = lambda value: words.gain(value, 0),
+) -> None:
+    """Method names at the right edge, at the height of their last point, moved apart where they would touch.
+
+    A name whose point lies off the axes says its value, in the words of `say`.
+    """
+    bottom, top = axes.get_ylim()
+    heights = spread([min(max(value, bottom), top) for _, value in ends], 15 / 190 * (top - bottom), bottom, top)
+    for (method, value), height in zip(ends, heights, strict=True):
+        text = axes.annotate(
+            method, (1, height), (5, 0), ("axes fraction", "data"), "offset points", va="center", annotation_clip=False
+        )
+        off = value < bottom or value > top
+        name_text(text, method, looks[method], f" {say(value)}" if off else "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from palate.report.canvas import Drawing
 
-__all__ = ["Block", "Cell", "Section", "Table", "Verdict"]
+__all__ = ["Answer", "Block", "Cell", "Section", "Table", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,25 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """One of the six questions answered at a glance.
+
+    Args:
+        section: name of the section that says more.
+        question: a few words.
+        value: the answer in a word or a number.
+        text: what it rests on, one line.
+        tone: "good", "warn" or nothing.
+    """
+
+    section: str
+    question: str
+    value: str
+    text: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What to do about one data set.
 
@@ -90,6 +109,7 @@ class Verdict:
         facts: (label, value) pairs beside it.
         bar: low, value and high of the gain in percentage points and the half width of the axis, or None.
         credit: where the data come from and under which licence, if stated.
+        answers: the six questions at a glance.
     """
 
     data: str
@@ -99,3 +119,4 @@ class Verdict:
     facts: Sequence[tuple[str, str]] = ()
     bar: tuple[float, float, float, float] | None = None
     credit: str = ""
+    answers: Sequence[Answer] = ()

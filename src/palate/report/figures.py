@@ -23,19 +23,21 @@ from palate.report.axes import (
     SMALL,
     WIDTH,
     columns,
+    end_names,
     label_width,
     limits_y,
     name_text,
     points_axis,
     short,
     span,
+    with_ceilings,
 )
-from palate.report.canvas import Drawing, blank, draw, spread
+from palate.report.canvas import Drawing, blank, draw
 from palate.report.palette import OURS, Look
 from palate.report.view import BASELINE, Panel
 from palate.statistics import Estimate
 
-__all__ = ["forest", "learning_curve"]
+__all__ = ["ceiling_words", "forest", "learning_curve"]
 
 
 def forest(panel: Panel, looks: Mapping[str, Look], name: str) -> Drawing | None:
@@ -46,15 +48,18 @@ def forest(panel: Panel, looks: Mapping[str, Look], name: str) -> Drawing | None
         return None
     ranked = panel.ranked(levels[0])
     methods.sort(key=lambda m: -ranked.index(m) if m in ranked else -len(methods))
-    height, left, top = 78 + 32 * len(methods), label_width(methods), 40
-    low, high = span([panel.gain(m, k) for m in methods for k in levels])
+    left, top = label_width(methods), 26 + 14 * len(panel.ceilings)
+    height = 38 + top + 32 * len(methods)
+    gains = [panel.gain(m, k) for m in methods for k in levels]
+    low, high = span(with_ceilings(gains, [panel.gain(c, k) for c in panel.ceilings for k in levels]))
 
     def paint(figure: Figure) -> None:
         step = (WIDTH - left) / len(levels)
         for i, k in enumerate(levels):
             axes = blank(figure, (left + i * step, 36, step - 14, height - 36 - top), grid="x")
             _forest_column(axes, panel, looks, methods, k, (low, high))
-            axes.set_title(_column_title(k), fontsize=11.5, loc="left", color=INK, pad=8)
+            pad = 8 + 14 * len(panel.ceilings)
+            axes.set_title(_column_title(k), fontsize=11.5, loc="left", color=INK, pad=pad)
             axes.set_yticks(range(len(methods)), [short(m) for m in methods] if i == 0 else [])
             for label, method in zip(axes.get_yticklabels(), methods, strict=False):
                 name_text(label, method, looks[method])
@@ -78,8 +83,20 @@ def forest(panel: Panel, looks: Mapping[str, Look], name: str) -> Drawing | None
         "Each mark is a method's gain in accuracy over the model that knows nobody, on the same people and the same "
         "held-out choices; the line is its 95 % interval. Right of the zero line is better than pooled. An interval "
         "that crosses zero means that this data cannot tell the two apart. Hollow marks rest on fewer than 20 people; "
-        "an arrow at the edge stands for a value off the scale.",
+        f"an arrow at the edge stands for a value off the scale.{ceiling_words(panel)}",
     )
+
+
+def ceiling_words(panel: Panel) -> str:
+    """What the dashed lines are, where people are simulated and their tastes therefore known."""
+    meaning = {
+        "oracle": "oracle knows every person's true taste",
+        "consensus": "consensus the truth about people at large",
+    }
+    if not panel.ceilings:
+        return ""
+    told = words.listing(meaning.get(name, name) for name in panel.ceilings)
+    return f" Dashed lines are no competitors but what can be reached: these people are simulated, and {told}."
 
 
 def learning_curve(panel: Panel, looks: Mapping[str, Look], name: str) -> Drawing | None:
@@ -100,7 +117,12 @@ def learning_curve(panel: Panel, looks: Mapping[str, Look], name: str) -> Drawin
         for i, (metric, label) in enumerate(metrics):
             axes = blank(
                 figure,
-                (34, height - 262 * (i + 1) + 46, WIDTH - 34 - label_width(panel.methods) - 14, 262 - 46 - 32),
+                (
+                    34,
+                    height - 262 * (i + 1) + 46,
+                    WIDTH - 34 - label_width([*panel.methods, *panel.ceilings]) - 14,
+                    262 - 46 - 32,
+                ),
                 grid="y",
             )
             _curves(axes, panel, looks, metric)
@@ -110,7 +132,8 @@ def learning_curve(panel: Panel, looks: Mapping[str, Look], name: str) -> Drawin
 
     title = f"What each answer brings: {panel.title}"
     levels: list[int | str] = [*panel.levels, *(["seen"] if panel.has_seen else [])]
-    rows = [(m, k, panel.get(m, metric, k), metric) for metric, _ in metrics for m in panel.rivals for k in levels]
+    shown = [*panel.rivals, *panel.ceilings]
+    rows = [(m, k, panel.gain(m, k, metric), metric) for metric, _ in metrics for m in shown for k in levels]
     table = columns([row[:3] for row in rows], ("method", "k", "gain"))
     table = {"metric": [row[3] for row in rows if row[2] is not None], **table}
     description = f"{title}. Gain over pooled at {words.listing(map(str, panel.levels))} answers, with 95 % intervals."
@@ -123,7 +146,7 @@ def learning_curve(panel: Panel, looks: Mapping[str, Look], name: str) -> Drawin
         "From left to right a new person has answered more questions. The heavy line and its band are the method the report "
         "is about; thin lines are the others, bars their 95 % intervals. Marks at the far right are people who took part in training. "
         "The same people and the same nested answers are used for all methods and all points. A number after a "
-        "name is a value off the scale.",
+        f"name is a value off the scale.{ceiling_words(panel)}",
     )
 
 
@@ -149,6 +172,10 @@ def _forest_column(
     limits: tuple[float, float],
 ) -> None:
     axes.axvline(0, color=FAINT, linewidth=1.2)
+    for line, ceiling in enumerate(reversed(panel.ceilings)):
+        known = panel.gain(ceiling, k)
+        if known is not None:
+            _ceiling_line(axes, ceiling, known.value, looks[ceiling], limits, line)
     for y, method in enumerate(methods):
         estimate = panel.gain(method, k)
         if estimate is None:
@@ -186,6 +213,17 @@ def _forest_column(
     )
 
 
+def _ceiling_line(axes: Axes, name: str, value: float, look: Look, limits: tuple[float, float], line: int) -> None:
+    """A dashed line with its name above the axes, on the `line`-th line there; only the name where it is off the scale."""
+    inside = limits[0] < value < limits[1]
+    if inside:
+        axes.axvline(value, color=look.colour, linewidth=1.1, linestyle=(0, (5, 3)))
+    late = not inside or value > (limits[0] + 2 * limits[1]) / 3
+    text = name if inside else f"{name} {words.gain(value, 0)} \u2192"
+    place = (value if inside else limits[1], 1), (0, 4 + 14 * line), ("data", "axes fraction"), "offset points"
+    axes.annotate(text, *place, ha="right" if late else "center", color=look.colour, fontsize=SMALL)
+
+
 def _curves(axes: Axes, panel: Panel, looks: Mapping[str, Look], metric: str) -> None:
     levels = panel.levels
     place = {k: math.log2(1 + k) for k in levels}
@@ -209,7 +247,9 @@ def _curves(axes: Axes, panel: Panel, looks: Mapping[str, Look], metric: str) ->
             ends.append((method, seen.value if seen is not None else points[-1][1].value))
     right = seen_at + 0.08 * width if panel.has_seen else last + 0.03 * width
     axes.set_xlim(place[levels[0]] - 0.03 * width, right)
-    limits_y(axes, [panel.get(m, metric, k) for m in panel.rivals for k in [*levels, "seen"]])
+    everywhere: list[int | str] = [*levels, "seen"]
+    gains = [panel.gain(m, k, metric) for m in panel.rivals for k in everywhere]
+    limits_y(axes, with_ceilings(gains, [panel.gain(c, k, metric) for c in panel.ceilings for k in everywhere]))
     ticks = [place[k] for k in levels] + ([seen_at] if panel.has_seen else [])
     axes.set_xticks(ticks, [str(k) for k in levels] + (["seen"] if panel.has_seen else []))
     axes.annotate(
@@ -225,7 +265,27 @@ def _curves(axes: Axes, panel: Panel, looks: Mapping[str, Look], metric: str) ->
     if panel.has_seen:
         axes.axvline((last + seen_at) / 2 - 0.01 * width, color=RULE, linewidth=0.8)
     points_axis(axes)
-    _end_labels(axes, [*([(BASELINE, 0.0)] if BASELINE in looks else []), *ends], looks)
+    ends += _ceilings(axes, panel, looks, metric, place, seen_at)
+    end_names(axes, [*([(BASELINE, 0.0)] if BASELINE in looks else []), *ends], looks)
+
+
+def _ceilings(
+    axes: Axes, panel: Panel, looks: Mapping[str, Look], metric: str, place: Mapping[int, float], seen_at: float
+) -> list[tuple[str, float]]:
+    """A dashed line for what the truth itself would gain, and where it ends."""
+    ends = []
+    for name in panel.ceilings:
+        found = [(place[k], panel.gain(name, k, metric)) for k in panel.levels]
+        known = [(x, estimate.value) for x, estimate in found if estimate is not None]
+        style = {"color": looks[name].colour, "linewidth": 1.2, "linestyle": (0, (5, 3))}
+        if known:
+            axes.plot(*zip(*known, strict=True), **style)
+        seen, wide = panel.gain(name, "seen", metric), 0.05 * (seen_at - place[panel.levels[0]])
+        if seen is not None:
+            axes.plot([seen_at - wide, seen_at + wide], [seen.value] * 2, **style)
+        if known or seen:
+            ends.append((name, seen.value if seen is not None else known[-1][1]))
+    return ends
 
 
 def _one_curve(axes: Axes, points: list[tuple[float, Estimate]], look: Look, *, ours: bool, shift: float) -> None:
@@ -237,7 +297,7 @@ def _one_curve(axes: Axes, points: list[tuple[float, Estimate]], look: Look, *, 
     else:
         for place, (_, estimate) in zip(x, points, strict=True):
             if math.isfinite(estimate.low):
-                axes.plot([place, place], [estimate.low, estimate.high], color=look.colour, linewidth=0.8, alpha=0.55)
+                axes.plot([place, place], [estimate.low, estimate.high], color=look.colour, linewidth=0.8, alpha=0.4)
     axes.plot(
         x,
         y,
@@ -254,14 +314,3 @@ def _whisker(axes: Axes, x: float, estimate: Estimate, look: Look, *, ours: bool
     if math.isfinite(estimate.low):
         axes.plot([x, x], [estimate.low, estimate.high], color=look.colour, linewidth=1.8 if ours else 0.9)
     axes.plot(x, estimate.value, look.marker, color=look.colour, markersize=7 if ours else 5, markeredgewidth=0)
-
-
-def _end_labels(axes: Axes, ends: Sequence[tuple[str, float]], looks: Mapping[str, Look]) -> None:
-    """Method names at the right edge, at the height of their last point, moved apart where they would touch."""
-    bottom, top = axes.get_ylim()
-    heights = spread([max(value, bottom) for _, value in ends], 14 / 190 * (top - bottom), bottom, top)
-    for (method, value), height in zip(ends, heights, strict=True):
-        text = axes.annotate(
-            method, (1, height), (5, 0), ("axes fraction", "data"), "offset points", va="center", annotation_clip=False
-        )
-        name_text(text, method, looks[method], f" {words.gain(value, 0)}" if value < bottom else "")

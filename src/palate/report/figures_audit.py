@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLo
 
 from palate.report import words
 from palate.report.axes import FAINT, INK, MUTED, SMALL, WIDTH
-from palate.report.canvas import Drawing, blank, draw
+from palate.report.canvas import Drawing, blank, draw, spread
 from palate.report.palette import sentinel
 
 __all__ = ["divergence_bars", "ladder", "majority_histogram", "power_plot"]
@@ -170,15 +170,14 @@ def power_plot(audit: Mapping[str, Any], name: str) -> Drawing | None:
     def paint(figure: Figure) -> None:
         axes = blank(figure, (38, 40, WIDTH - 38 - 32, height - 40 - 36), grid="y")
         axes.set_xscale("log")
-        users = [point["users"] for point in points]
-        axes.set(xlim=(min(users), max(users)), ylim=(0, 1.02))
+        axes.set(xlim=_people_shown(lines, int(audit.get("n_users") or 0)), ylim=(0, 1.02))
         axes.axhline(0.8, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-        for shade, (k, line) in zip(_SHADES[-len(levels) :], lines.items(), strict=True):
+        for shade, line in zip(_SHADES[-len(levels) :], lines.values(), strict=True):
             axes.plot(*zip(*line, strict=True), color=_BLUE, alpha=shade, linewidth=1.8)
-            text = words.answers(k) if k == levels[0] else str(k)
-            axes.annotate(text, _halfway(line), (5, -4), textcoords="offset points", color=_BLUE, fontsize=SMALL)
+        _name_lines(axes, lines)
         _mark_people(axes, int(audit.get("n_users") or 0))
-        axes.xaxis.set_major_locator(LogLocator(numticks=8))
+        decades = math.log10(axes.get_xlim()[1] / axes.get_xlim()[0])
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2.5 else (1.0, 2.0, 5.0), numticks=8))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.count(int(value))))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_locator(MultipleLocator(0.2))
@@ -201,6 +200,25 @@ def power_plot(audit: Mapping[str, Any], name: str) -> Drawing | None:
         "Power is the chance that a study of this size shows a gain whose interval excludes zero; the dashed line is the usual "
         f"80 %. One line per number of answers a person. It assumes {assumes}.",
     )
+
+
+def _people_shown(lines: Mapping[int, Sequence[tuple[float, float]]], people: int) -> tuple[float, float]:
+    """From the fewest people to where every line has arrived, and past the people at hand."""
+    first = min(line[0][0] for line in lines.values())
+    arrived = [next((users for users, power in line if power >= 0.99), line[-1][0]) for line in lines.values()]
+    return first, min(max(*arrived, 2 * people, 10 * first), max(line[-1][0] for line in lines.values()))
+
+
+def _name_lines(axes: Axes, lines: Mapping[int, Sequence[tuple[float, float]]]) -> None:
+    """The number of answers beside each line; names of lines that begin high are moved apart."""
+    places = {k: _halfway(line) for k, line in lines.items()}
+    first = axes.get_xlim()[0]
+    crowd = [k for k, (users, _) in places.items() if users == first]
+    heights = dict(zip(crowd, spread([places[k][1] - 0.05 for k in crowd], 0.075, 0.0, 0.93), strict=True))
+    for k, (users, power) in places.items():
+        text = words.answers(k) if k == min(lines) else str(k)
+        place = (users, heights.get(k, power)), (6, -4)
+        axes.annotate(text, *place, textcoords="offset points", color=_BLUE, fontsize=SMALL)
 
 
 def _halfway(line: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -39,6 +39,7 @@ def pareto(panel: Panel, costs: Mapping[str, float], looks: Mapping[str, Look], 
         spanned = [cost for cost, _ in found.values()]
         axes.set_xlim(min(spanned) / 1.6, max(max(spanned) * 4, min(spanned) * 12))
         _pareto_marks(axes, found, best, looks)
+        _reachable(axes, panel, looks)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0,), numticks=6))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.seconds(value)))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
@@ -64,7 +65,7 @@ def pareto(panel: Panel, costs: Mapping[str, float], looks: Mapping[str, Look], 
         draw(name, (WIDTH, height), paint, description),
         _pareto_data(found, best),
         "Up is better, left is cheaper; the scale of seconds is logarithmic. The stepped line joins the methods that no "
-        "quicker one beats; an arrow at the foot stands for a value off the scale. "
+        "quicker one beats (the Pareto front, ringed); an arrow at the foot stands for a value off the scale. "
         "Seconds are the mean over cells on the machine of this run: compare methods, not machines.",
     )
 
@@ -80,11 +81,11 @@ def calibration_plot(
     methods = [m for m in panel.methods if m in curves]
     if not methods:
         return None
-    height = 360
+    height = max(360, 60 + 36 * len(methods))
 
     def paint(figure: Figure) -> None:
-        side = height - 44 - 30
-        axes = blank(figure, (40, 44, side, side), grid="both")
+        side = 286
+        axes = blank(figure, (40, height - 30 - side, side, side), grid="both")
         axes.plot([0.5, 1], [0.5, 1], color=FAINT, linewidth=1)
         for method in methods:
             curve, ours = curves[method], method == OURS
@@ -103,8 +104,15 @@ def calibration_plot(
             axis.set_major_locator(MultipleLocator(0.1))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
         figure.text(2 / WIDTH, 1 - 15 / height, "how often it came true, %", fontsize=11.5)
-        figure.text((40 + side) / WIDTH, 5 / height, "stated probability, %", ha="right", color=MUTED, fontsize=SMALL)
-        _key(figure, methods, looks, (40 + side + 22, height - 60), height)
+        figure.text(
+            (40 + side) / WIDTH,
+            (height - 30 - side - 39) / height,
+            "stated probability, %",
+            ha="right",
+            color=MUTED,
+            fontsize=SMALL,
+        )
+        _key(figure, panel, methods, looks, (40 + side + 22, height - 34))
 
     title = f"Calibration: {panel.title}, {words.level_name(panel.reference)}"
     description = f"{title}. Reliability curves of {words.listing(methods)}; the diagonal is perfect calibration."
@@ -119,8 +127,19 @@ def calibration_plot(
         draw(name, (WIDTH, height), paint, description),
         data,
         "Choices are sorted by how sure the method was and cut into ten equal groups. On the diagonal a choice predicted "
-        "with 80 % comes true 80 times in 100; below it the method is too sure of itself, above it too timid.",
+        "with 80 % comes true 80 times in 100; below it the method is too sure of itself, above it too timid. The error is "
+        "the mean distance from the diagonal in points; a slope of 1 is best, below 1 too sure.",
     )
+
+
+def _reachable(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
+    """What the truth itself would gain, where it is known and inside the picture."""
+    for name in panel.ceilings:
+        known = panel.gain(name, panel.reference)
+        if known is not None and axes.get_ylim()[0] < known.value < axes.get_ylim()[1]:
+            axes.axhline(known.value, color=looks[name].colour, linewidth=1.1, linestyle=(0, (5, 3)))
+            place = (0, known.value), (4, 3), ("axes fraction", "data"), "offset points"
+            axes.annotate(name, *place, color=looks[name].colour, fontsize=SMALL)
 
 
 def _pareto_data(found: Mapping[str, tuple[float, Estimate]], best: Sequence[str]) -> dict[str, list]:
@@ -153,6 +172,9 @@ def _pareto_marks(
         axes.plot(
             cost, estimate.value, looks[method].marker, color=colour, markersize=9 if ours else 7, markeredgewidth=0
         )
+        if method in best:
+            ring = {"markersize": 17 if ours else 15, "markerfacecolor": "none", "markeredgecolor": FAINT}
+            axes.plot(cost, estimate.value, "o", markeredgewidth=1.1, **ring)
     _point_labels(axes, found, looks)
 
 
@@ -183,7 +205,14 @@ def _point_labels(axes: Axes, found: Mapping[str, tuple[float, Estimate]], looks
                     markeredgewidth=0,
                     clip_on=False,
                 )
-            text = axes.annotate(method, (found[method][0], height), (7, 3), textcoords="offset points", va="bottom")
+            # the first of several goes to the left of its point, so that it does not cover its neighbours
+            aside = (
+                method == cluster[0]
+                and len(cluster) > 1
+                and math.log10(found[method][0]) - first > 0.2 * (last - first)
+            )
+            place = {"xytext": (-9, 4), "ha": "right"} if aside else {"xytext": (9, 4), "ha": "left"}
+            text = axes.annotate(method, (found[method][0], height), textcoords="offset points", va="bottom", **place)
             name_text(text, method, looks[method], f" {words.gain(value)}" if off else "")
 
 
@@ -197,15 +226,20 @@ def front(found: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def _key(
-    figure: Figure, methods: Sequence[str], looks: Mapping[str, Look], corner: tuple[float, float], height: float
+    figure: Figure, panel: Panel, methods: Sequence[str], looks: Mapping[str, Look], corner: tuple[float, float]
 ) -> None:
-    axes = blank(figure, (corner[0], corner[1] - 20 * len(methods), WIDTH - corner[0], 20 * len(methods)))
+    """Names with their marks, and beneath each its calibration error and slope."""
+    step = 36
+    axes = blank(figure, (corner[0], corner[1] - step * len(methods), WIDTH - corner[0], step * len(methods)))
     axes.axis("off")
-    axes.set(xlim=(0, WIDTH - corner[0]), ylim=(-len(methods) + 0.5, 0.5))
-    for i, method in enumerate(reversed(methods)):
-        ours = method == OURS
-        axes.plot([0, 16], [-i, -i], color=looks[method].colour, linewidth=2.4 if ours else 1.2)
-        axes.plot(
-            8, -i, looks[method].marker, color=looks[method].colour, markersize=6 if ours else 5, markeredgewidth=0
-        )
-        name_text(axes.text(22, -i, method, va="center"), method, looks[method])
+    axes.set(xlim=(0, WIDTH - corner[0]), ylim=(-step * len(methods), 0))
+    ranked = sorted(methods, key=lambda m: -(e.value if (e := panel.gain(m, panel.reference)) else -math.inf))
+    for i, method in enumerate(ranked):
+        ours, y, look = method == OURS, -step * i - 9, looks[method]
+        axes.plot([0, 16], [y, y], color=look.colour, linewidth=2.4 if ours else 1.2)
+        axes.plot(8, y, look.marker, color=look.colour, markersize=6 if ours else 5, markeredgewidth=0)
+        name_text(axes.text(22, y, method, va="center"), method, look)
+        error, slope = (panel.get(method, f"calibration_{name}", panel.reference) for name in ("error", "slope"))
+        told = [] if error is None else [f"error {100 * error.value:.1f}"]
+        told += [] if slope is None else [f"slope {words.number(slope.value, 2)}"]
+        axes.text(22, y - 15, ", ".join(told), va="center", color=MUTED, fontsize=SMALL)

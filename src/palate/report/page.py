@@ -28,7 +28,7 @@ from palate.report.sections import Scene, benchmark_sections
 from palate.report.verdicts import verdict_of
 from palate.report.view import Panel, panels
 
-__all__ = ["write_audit_report", "write_report"]
+__all__ = ["write_audit_report", "write_page", "write_report"]
 
 
 def write_report(results: Results, path: str | os.PathLike[str], *, title: str | None = None) -> Path:
@@ -76,7 +76,7 @@ def write_report(results: Results, path: str | os.PathLike[str], *, title: str |
         "provenance": result_provenance(results, version),
         "settings": settings_text(results),
     }
-    return _write(path, context, version)
+    return write_page(path, context, version)
 
 
 def write_audit_report(audit: Any, path: str | os.PathLike[str], *, title: str | None = None) -> Path:
@@ -104,11 +104,11 @@ def write_audit_report(audit: Any, path: str | os.PathLike[str], *, title: str |
         "provenance": audit_provenance(findings, version),
         "settings": "",
     }
-    return _write(path, context, version)
+    return write_page(path, context, version)
 
 
 def _scenes(results: Results, shown: Sequence[Panel], slugs: Mapping[str, str]) -> list[Scene]:
-    found = looks(method for panel in shown for method in panel.methods)
+    found = looks(method for panel in shown for method in (*panel.methods, *panel.ceilings))
     scenes = []
     for number, panel in enumerate(shown, start=1):
         skipped = {
@@ -146,7 +146,8 @@ def _lead(shown: Sequence[Panel]) -> str:
     )
 
 
-def _write(path: str | os.PathLike[str], context: Mapping[str, Any], version: str) -> Path:
+def write_page(path: str | os.PathLike[str], context: Mapping[str, Any], version: str) -> Path:
+    """Lay out a page in the style of the report: its values by the names of the template; see `write_audit_report`."""
     folder = files("palate.report") / "templates"
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     template = environment.from_string((folder / "report.html.jinja").read_text(encoding="utf-8"))

@@ -52,6 +52,8 @@ _FIXED = {
     "gpo": ("method-violet", "P"),
     "sklearn": ("method-ochre", "X"),
     "judge": ("method-sky", "<"),
+    "oracle": ("muted", "_"),
+    "consensus": ("muted", "_"),
 }
 _SPARE = (
     ("method-sky", ">"),

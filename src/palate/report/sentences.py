@@ -6,14 +6,27 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import polars as pl
 
 from palate.report import words
+from palate.report.figures_sizes import curve_in_training
 from palate.report.palette import OURS
 from palate.report.people import Gains
 from palate.report.view import BASELINE, Panel
 from palate.statistics import MINIMUM_PEOPLE, Estimate
 
-__all__ = ["after_how_many", "at_what_cost", "for_whom", "how_sure", "main_method", "what_works"]
+__all__ = [
+    "after_how_many",
+    "at_what_cost",
+    "firm_from",
+    "for_whom",
+    "how_calibrated",
+    "how_sure",
+    "main_method",
+    "on_which_prompts",
+    "what_works",
+    "with_how_much_training",
+]
 
 
 def main_method(panel: Panel) -> str | None:
@@ -106,8 +119,7 @@ def after_how_many(panel: Panel) -> str:
     start = _cold_start(method, curve[0])
     if panel.n_people(last) < MINIMUM_PEOPLE:
         return f"No claim from {words.plural(panel.n_people(last), 'new person', 'new people')}. {start}"
-    sure = [k for k, estimate in curve if estimate.low > 0]
-    firm = next((k for k in sure if all(e.low > 0 for j, e in curve if j >= k)), None)
+    firm = firm_from(curve)
     if firm is None:
         return (
             f"At no number of answers up to {last} does {method} stay surely above pooled for new people; after "
@@ -123,6 +135,12 @@ def after_how_many(panel: Panel) -> str:
     if seen is not None:
         text += f" People who took part in training gain {words.gain(seen.value)}."
     return f"{text} {start}"
+
+
+def firm_from(curve: Sequence[tuple[int, Estimate]]) -> int | None:
+    """The number of answers from which on every gain is surely above zero, or None."""
+    sure = [k for k, estimate in curve if estimate.low > 0]
+    return next((k for k in sure if all(e.low > 0 for j, e in curve if j >= k)), None)
 
 
 def _cold_start(method: str, first: tuple[int, Estimate]) -> str:
@@ -183,8 +201,84 @@ def how_sure(panel: Panel, together: Mapping[str, Estimate], seeds: Sequence[int
             f"still surely better than pooled: {words.listing(stand)}" if stand else "none is surely better than pooled"
         )
         text += f" Judging all {len(together)} methods at once, {verdict}."
-    method = main_method(panel)
-    error = panel.get(method, "calibration_error", k) if method else None
-    if error is not None:
-        text += f" The probabilities that {method} states are off by {100 * error.value:.1f} points on average."
-    return text
+    return f"{text}{_against_best(panel, k)}"
+
+
+def _against_best(panel: Panel, k: int | str | None) -> str:
+    """Which methods cannot be told from the best one."""
+    best = next(
+        (row["reference"] for row in panel.differences if row["reference"] != BASELINE and str(row["k"]) == str(k)), ""
+    )
+    others = panel.against(best, k) if best else {}
+    if not others:
+        return ""
+    near = [method for method, estimate in others.items() if estimate.high >= 0]
+    if not near:
+        return f" The most accurate, {best}, is surely better than every other."
+    return f" Not to be told from the most accurate, {best}: {words.listing(near)}."
+
+
+def how_calibrated(panel: Panel) -> str:
+    """How far the stated probabilities can be trusted."""
+    k, method = panel.reference, main_method(panel) or BASELINE
+    error, slope = (panel.get(method, f"calibration_{name}", k) for name in ("error", "slope"))
+    if error is None:
+        return "Whether stated probabilities come true was not measured."
+    text = f"The probabilities that {method} states are off by {100 * error.value:.1f} points on average"
+    if slope is None or not math.isfinite(slope.low):
+        return f"{text}."
+    side = (
+        "too sure of itself"
+        if slope.high < 1
+        else "not sure enough of itself"
+        if slope.low > 1
+        else "about as sure as it may be"
+    )
+    return f"{text}; it is {side} (slope {words.number(slope.value, 2)}, {words.between(slope, scale=1, digits=2, sign=False)})."
+
+
+def on_which_prompts(prompts: pl.DataFrame, method: str) -> str:
+    """By how much prompts differ in what personalization brings, and on how many it surely helps or hurts."""
+    kind, count = prompts["kind"][0], int(prompts["of"][0])
+    mean, spread, chance = (float(prompts[name][0]) for name in ("mean", "spread", "chance"))
+    text = f"On a typical {kind}, {method} gains {words.gain(mean)} points over pooled"
+    if not math.isfinite(chance):
+        return f"{text}; too few people were asked about each to tell {kind}s apart."
+    if spread == 0 or chance > 0.05:
+        return (
+            f"{text}, and about the same on any other: the {words.count(count)} {kind}s do not differ more than chance would "
+            "make them."
+        )
+    better, worse = int((prompts["low"] > 0).sum()), int((prompts["high"] < 0).sum())
+    text += (
+        f", and {kind}s differ by about \u00b1{100 * spread:.1f} points beyond chance. Of {words.count(len(prompts))} {kind}s, it surely "
+        f"helps on {words.count(better)}"
+    )
+    return f"{text} and surely hurts on {words.count(worse)}." if worse else f"{text} and surely hurts on none."
+
+
+def with_how_much_training(panel: Panel, k: int) -> str:
+    """What halving the training data costs, along each axis that was measured."""
+    method = main_method(panel) or BASELINE
+    parts = []
+    for axis, what in (("users", "people"), ("comparisons", "comparisons")):
+        points = curve_in_training(panel, axis, k).get(method, [])
+        if len(points) < 2:
+            continue
+        (few, first), (many, last) = points[0], points[-1]
+        parts.append(
+            f"from {words.count(few)} to {words.count(many)} training {what} its accuracy for new people goes from "
+            f"{words.percent(first.value)} to {words.percent(last.value)}{_still_rising(points)}"
+        )
+    if not parts:
+        return "Learning curves in training data were not measured for the main method."
+    return f"With {method}, after {words.answers(k)}: {'; '.join(parts)}."
+
+
+def _still_rising(points: Sequence[tuple[int, Estimate]]) -> str:
+    """What the last step brought, per doubling."""
+    (before, earlier), (after, later) = points[-2:]
+    step = (later.value - earlier.value) / math.log2(after / before) if after > before else math.nan
+    if not math.isfinite(step):
+        return ""
+    return f" (the last doubling brought {words.gain(step)})"

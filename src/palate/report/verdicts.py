@@ -9,6 +9,7 @@ from typing import Any
 from palate.report import words
 from palate.report.audit_section import estimate_of
 from palate.report.blocks import Verdict
+from palate.report.glance import answers_of
 from palate.report.view import Panel
 from palate.statistics import MINIMUM_PEOPLE, Estimate
 
@@ -37,7 +38,9 @@ def verdict_of(data: str, audit: Mapping[str, Any] | None, panels: Sequence[Pane
         )
     shown = expected or (measured[2] if measured else None)
     why = " ".join(sentence for sentence in sentences if sentence)
-    return Verdict(data, tone, headline, why, _facts(audit, people, expected, measured, decision), _bar(shown), credit)
+    facts = _facts(audit, people, expected, measured, decision)
+    answers = answers_of(audit, measured[0] if measured else next(iter(panels), None))
+    return Verdict(data, tone, headline, why, facts, _bar(shown), credit, answers)
 
 
 def _measured(panels: Sequence[Panel]) -> tuple[Panel, str, Estimate] | None:

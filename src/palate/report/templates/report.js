@@ -15,9 +15,9 @@
 
   const figures = JSON.parse(document.getElementById("figure-data").textContent);
 
-  const save = (name, type, text) => {
+  const save = (name, type, content) => {
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.href = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
     link.download = name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
@@ -46,10 +46,28 @@
     return new XMLSerializer().serializeToString(svg).replace(/var\((--[a-z-]+)\)/g, (_, variable) => style.getPropertyValue(variable).trim());
   };
 
+  const SCALE = 3; // pixels of the picture per CSS pixel: sharp in print
+
+  const picture = (name) => {
+    const image = new Image();
+    image.onload = () => {
+      const canvas = document.createElement("canvas");
+      canvas.width = SCALE * image.width;
+      canvas.height = SCALE * image.height;
+      const pen = canvas.getContext("2d");
+      pen.fillStyle = getComputedStyle(root).getPropertyValue("--card").trim();
+      pen.fillRect(0, 0, canvas.width, canvas.height);
+      pen.drawImage(image, 0, 0, canvas.width, canvas.height);
+      canvas.toBlob((blob) => save(`${name}.png`, "image/png", blob));
+    };
+    image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(standalone(name));
+  };
+
   for (const button of document.querySelectorAll("[data-figure]")) {
     button.addEventListener("click", () => {
       const { figure, as } = button.dataset;
       if (as === "svg") save(`${figure}.svg`, "image/svg+xml", standalone(figure));
+      if (as === "png") picture(figure);
       if (as === "csv") save(`${figure}.csv`, "text/csv", csv(figures[figure]));
       if (as === "json") save(`${figure}.json`, "application/json", JSON.stringify(figures[figure], null, 1));
     });
