@@ -18,11 +18,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from palate.api import audit, bench, drift, fit, load_model, read, write_report
+    from palate.api import audit, bench, drift, fit, interpret, load_model, read, write_report
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "audit", "bench", "drift", "fit", "load_model", "read", "write_report"]
+__all__ = ["__version__", "audit", "bench", "drift", "fit", "interpret", "load_model", "read", "write_report"]
 
 
 def __getattr__(name: str) -> Any:

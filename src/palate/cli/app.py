@@ -14,6 +14,7 @@ from palate.cli.demo import demo
 from palate.cli.doctor import doctor
 from palate.cli.drift import drift
 from palate.cli.export import export
+from palate.cli.interpret import interpret
 from palate.cli.models import models
 from palate.cli.reward import adapt, fit, score
 from palate.cli.simulate import simulate
@@ -57,7 +58,7 @@ def _palate(
     pass
 
 
-for _command in (demo, audit, drift, fit, adapt, score, export, bench, doctor):
+for _command in (demo, audit, drift, fit, adapt, score, interpret, export, bench, doctor):
     app.command()(_command)
 app.add_typer(data, name="data")
 app.add_typer(models, name="models")
