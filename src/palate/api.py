@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -263,6 +264,7 @@ def bench(
     base_reward: Any = None,
     out: str | os.PathLike[str] | None = None,
     audited: bool = True,
+    group_columns: Sequence[str] = (),
     progress: Progress = silent,
     **settings: Any,
 ) -> Results:
@@ -278,6 +280,7 @@ def bench(
         base_reward: as in `audit`.
         out: results folder; the cells already in it are kept.
         audited: put an audit of each data set beside the results in `out`.
+        group_columns: columns that say something about people (a country, say): `.groups` then has the gain of each group.
         progress: called now and then.
         settings: of `palate.evaluate.benchmark.benchmark` (`tune=`, `set_aside=`, `final=`, `folds=`, `ks=`, `workers=`, …).
 
@@ -285,10 +288,11 @@ def bench(
         Results: `.rows`, `.to_frame()`, and `palate.write_report(results, "report.html")`.
     """
     from palate.evaluate.benchmark import benchmark
-    from palate.evaluate.results import Results, audit_file
+    from palate.evaluate.results import GROUPS_FILE, Results, audit_file
     from palate.files import write_json
 
     datasets = _by_name(data)
+    _check_groups(datasets, group_columns)
     items = {
         name: _items(dataset, features[name] if isinstance(features, Mapping) else features, base_reward, progress)
         for name, dataset in datasets.items()
@@ -303,13 +307,39 @@ def bench(
         progress=progress,
         **settings,
     )
-    if out is None or not audited:
+    if group_columns:
+        found = _grouped(found, datasets, group_columns)
+    if out is None:
         return found
-    for name, dataset in datasets.items():
+    if group_columns:
+        write_json(Path(out) / GROUPS_FILE, found.groups)
+    for name, dataset in datasets.items() if audited else ():
         page = Path(out) / audit_file(name)
         if not page.exists():
             write_json(page, audit(dataset, features=items[name], progress=progress).to_dict())
     return Results.load(out)
+
+
+def _check_groups(datasets: Mapping[str, PreferenceDataset], columns: Sequence[str]) -> None:
+    """Refuse columns that no data set has, before anything is computed."""
+    there = sorted({name for dataset in datasets.values() for name in dataset.extra})
+    for column in columns:
+        if column not in there:
+            raise InputError(
+                f"group column {column!r} is not there; the extra columns are: {', '.join(there) or 'none'}"
+            )
+
+
+def _grouped(results: Results, datasets: Mapping[str, PreferenceDataset], columns: Sequence[str]) -> Results:
+    """The results with gains by group; a data set that has none of the columns has no groups."""
+    from palate.evaluate.groups import gain_by_group
+    from palate.features.people import attributes_of
+
+    attributes = {
+        name: {column: attributes_of(dataset, column) for column in columns if column in dataset.extra}
+        for name, dataset in datasets.items()
+    }
+    return replace(results, groups=tuple(gain_by_group(results, attributes)))
 
 
 def forecast(

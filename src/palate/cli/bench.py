@@ -26,7 +26,7 @@ from palate.cli.options import (
     output_folder,
     parse_protocol,
 )
-from palate.cli.tables import tables
+from palate.cli.tables import group_tables, tables
 from palate.errors import InputError
 
 __all__ = ["bench"]
@@ -69,6 +69,13 @@ def bench(
             help="Learning curves in training data too: users=50,100,200 or comparisons=1000,4000; may be repeated.",
         ),
     ] = None,
+    group_column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Gain by group of people, a column such as country (groups.json in -o); may be repeated.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; more than one blurs the seconds.")] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run and about how long it takes; fit nothing.")
@@ -96,6 +103,7 @@ def bench(
       palate bench choices.csv -o results --set-aside 0.3       and once, when all is decided:
       palate bench choices.csv -o last --set-aside 0.3 --final
       palate bench choices.csv -o results --sizes users=50,100,200 --sizes comparisons --dry-run
+      palate bench choices.csv -o results --group-column country
       palate bench --compare before after
     """
     from palate import api
@@ -127,7 +135,12 @@ def bench(
             expected = api.forecast(dataset, progress=progress, **settings)
             return emit(expected.to_dict()) if as_json else show(*forecast_tables(expected))
         results = api.bench(
-            dataset, workers=workers, progress=progress, notify=lambda line: say(f"note: {line}"), **settings
+            dataset,
+            group_columns=group_column or (),
+            workers=workers,
+            progress=progress,
+            notify=lambda line: say(f"note: {line}"),
+            **settings,
         )
         if out is not None:
             page = api.write_report(results, out / "report.html")
@@ -135,7 +148,7 @@ def bench(
     if as_json:
         emit(list(results.rows))
     else:
-        show(*tables(results, width=terminal_width()))
+        show(*tables(results, width=terminal_width()), *group_tables(results.groups))
 
 
 def _list(folder: Path | None, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from palate.evaluate.results import Results
 
-__all__ = ["gain_words", "tables"]
+__all__ = ["gain_words", "group_tables", "tables"]
 
 MINUS = "−"
 
@@ -74,3 +74,35 @@ def gain_words(row: dict[str, Any] | None, between: str = " ") -> str:
         return "none"
     span = "" if row["low"] is None else f"{between}[{_signed(row['low'])}, {_signed(row['high'])}]"
     return f"{_signed(row['value'])}{span}"
+
+
+def group_tables(groups: Sequence[dict[str, Any]]) -> Iterator[Table]:
+    """Points gained over pooled by group of people, at the most answers that were measured; one table per attribute.
+
+    Args:
+        groups: of `Results.groups`.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    for place in dict.fromkeys((row["data"], row["protocol"], row["column"]) for row in groups):
+        rows = [row for row in groups if (row["data"], row["protocol"], row["column"]) == place]
+        most = max((row["k"] for row in rows if row["k"] != "seen"), default="seen")
+        who = "people seen in training" if most == "seen" else f"new people, {most} answers"
+        table = Table(title=f"{', '.join(place)}: {who}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        methods = list(dict.fromkeys(row["method"] for row in rows))
+        for name in (place[2], "people", *methods):
+            table.add_column(name, justify="left" if name == place[2] else "right", overflow="fold")
+        shown = {(row["group"], row["method"]): row for row in rows if row["k"] == most}
+        for group in dict.fromkeys(row["group"] for row in rows if row["k"] == most):
+            cells = [_group_words(shown.get((group, method))) for method in methods]
+            people = max(row["n_users"] for (name, _), row in shown.items() if name == group)
+            table.add_row(group, str(people), *cells)
+        yield table
+
+
+def _group_words(row: dict[str, Any] | None) -> str:
+    """A group's gain; without a claim where it has too few people for one."""
+    if row is not None and not row["claim"]:
+        return "too few people"
+    return gain_words(None if row is None else row | {"value": row["gain"]})

@@ -6,6 +6,7 @@ cells/<key>.json       one per data × protocol × method × seed × fold: secon
 cells/<key>.parquet    its predictions, one line per held-out row and number of answers
 per_user.parquet       one line per data × protocol × method × seed × fold × k × person
 per_prompt.parquet     one line per data × protocol × method × prompt (or item, where prompts are few)
+groups.json            gains by group of people, where columns of attributes were named
 results.json           the rows of the tables, paired differences, learning curves, and what was skipped and why
 report.html            written by `palate.report`
 """
@@ -30,6 +31,7 @@ from palate.statistics import Estimate
 __all__ = [
     "CEILINGS",
     "GAINS",
+    "GROUPS_FILE",
     "METRICS",
     "PER_PROMPT",
     "PER_USER",
@@ -44,6 +46,9 @@ __all__ = [
     "k_number",
     "result_row",
 ]
+
+GROUPS_FILE = "groups.json"
+"""Where a folder keeps the gains of groups of people."""
 
 RESULTS_FORMAT = 1
 """Version of the folder's form; a folder with a higher one is refused."""
@@ -182,6 +187,7 @@ class Results:
         per_prompt: frame with the columns `PER_PROMPT`.
         differences: dicts of `palate.evaluate.differences.differences`: methods against one, all intervals at once.
         sizes: dicts with `SIZE_KEYS`: methods fitted to parts of the training data.
+        groups: dicts with `palate.evaluate.groups.GROUP_KEYS`: gains of groups of people.
         audits: data name -> the audit's dict.
         manifest: what was run with what.
         folder: where it lies, or None in memory.
@@ -195,6 +201,7 @@ class Results:
     per_prompt: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PER_PROMPT))
     differences: tuple[dict[str, Any], ...] = ()
     sizes: tuple[dict[str, Any], ...] = ()
+    groups: tuple[dict[str, Any], ...] = ()
     audits: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     folder: Path | None = None
 
@@ -223,6 +230,7 @@ class Results:
                 per_prompt=_prompts(folder / "per_prompt.parquet"),
                 differences=tuple(table.get("differences", ())),
                 sizes=tuple({name: row[name] for name in SIZE_KEYS} for row in table.get("sizes", ())),
+                groups=tuple(read_json(folder / GROUPS_FILE)) if (folder / GROUPS_FILE).exists() else (),
                 audits={
                     name: read_json(folder / audit_file(name))
                     for name in sorted(manifest["data"])
