@@ -288,11 +288,12 @@ def bench(
         Results: `.rows`, `.to_frame()`, and `palate.write_report(results, "report.html")`.
     """
     from palate.evaluate.benchmark import benchmark
+    from palate.evaluate.groups import gain_by_group, group_values
     from palate.evaluate.results import GROUPS_FILE, Results, audit_file
     from palate.files import write_json
 
     datasets = _by_name(data)
-    _check_groups(datasets, group_columns)
+    attributes = group_values(datasets, group_columns)
     items = {
         name: _items(dataset, features[name] if isinstance(features, Mapping) else features, base_reward, progress)
         for name, dataset in datasets.items()
@@ -308,7 +309,7 @@ def bench(
         **settings,
     )
     if group_columns:
-        found = _grouped(found, datasets, group_columns)
+        found = replace(found, groups=tuple(gain_by_group(found, attributes)))
     if out is None:
         return found
     if group_columns:
@@ -318,28 +319,6 @@ def bench(
         if not page.exists():
             write_json(page, audit(dataset, features=items[name], progress=progress).to_dict())
     return Results.load(out)
-
-
-def _check_groups(datasets: Mapping[str, PreferenceDataset], columns: Sequence[str]) -> None:
-    """Refuse columns that no data set has, before anything is computed."""
-    there = sorted({name for dataset in datasets.values() for name in dataset.extra})
-    for column in columns:
-        if column not in there:
-            raise InputError(
-                f"group column {column!r} is not there; the extra columns are: {', '.join(there) or 'none'}"
-            )
-
-
-def _grouped(results: Results, datasets: Mapping[str, PreferenceDataset], columns: Sequence[str]) -> Results:
-    """The results with gains by group; a data set that has none of the columns has no groups."""
-    from palate.evaluate.groups import gain_by_group
-    from palate.features.people import attributes_of
-
-    attributes = {
-        name: {column: attributes_of(dataset, column) for column in columns if column in dataset.extra}
-        for name, dataset in datasets.items()
-    }
-    return replace(results, groups=tuple(gain_by_group(results, attributes)))
 
 
 def forecast(

@@ -7,7 +7,7 @@ over its people, with an interval that resamples people. A group of fewer than 2
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -15,10 +15,14 @@ import polars as pl
 from palate.errors import InputError
 from palate.evaluate.contenders import REFERENCE
 from palate.evaluate.results import Results, k_name
+from palate.features.people import attributes_of
 from palate.rng import derive
 from palate.statistics import mean_over_users_many
 
-__all__ = ["GROUP_KEYS", "gain_by_group"]
+if TYPE_CHECKING:
+    from palate.data import PreferenceDataset
+
+__all__ = ["GROUP_KEYS", "gain_by_group", "group_values"]
 
 GROUP_KEYS = (
     "data", "protocol", "method", "k", "column", "group", "n_users", "pooled_accuracy", "gain", "low", "high", "claim",
@@ -61,6 +65,26 @@ def gain_by_group(results: Results, attributes: Mapping[str, Mapping[str, Sequen
             table = people.select("base", "gain").to_numpy()
             rows += _rows(place, column, np.asarray(values, object)[user], table)
     return rows
+
+
+def group_values(
+    datasets: Mapping[str, PreferenceDataset], columns: Sequence[str]
+) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The attributes of people by data set and column, for `gain_by_group`; a data set may lack some of the columns.
+
+    Raises:
+        InputError: a column that no data set has.
+    """
+    there = sorted({name for dataset in datasets.values() for name in dataset.extra})
+    for column in columns:
+        if column not in there:
+            raise InputError(
+                f"group column {column!r} is not there; the extra columns are: {', '.join(there) or 'none'}"
+            )
+    return {
+        name: {column: attributes_of(dataset, column) for column in columns if column in dataset.extra}
+        for name, dataset in datasets.items()
+    }
 
 
 def _rows(place: tuple[Any, ...], column: str, group: np.ndarray, table: np.ndarray) -> list[dict[str, Any]]:
