@@ -154,7 +154,7 @@ def interpret(
     person: PersonalModel | None = None,
     chat: ChatBackend | None = None,
     sparse: bool = False,
-    shown: int = 3,
+    shown: int = 2,
     base_reward: Sequence[float] | None = None,
     seed: int = 0,
     progress: Progress = silent,

@@ -139,7 +139,7 @@ def groups_of(people: np.ndarray, *, seed: int = 0) -> Groups:
     label = np.argsort(order)[label]
     centres = np.array([people[label == group].mean(0) for group in range(size)])
     why = (
-        f"{size} groups: this cut (silhouette {silhouette:.2f}) is clearer than any of {_NULLS} clouds of people without "
+        f"{size} groups{' (no more are tried)' if size == MOST_GROUPS else ''}: this cut (silhouette {silhouette:.2f}) is clearer than any of {_NULLS} clouds of people without "
         f"groups (up to {chance:.2f}). Borders are soft"
         + (" and the groups overlap widely" if silhouette < 0.25 else "")
         + "; people near one belong to both."

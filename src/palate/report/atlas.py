@@ -123,24 +123,37 @@ def _axis_block(axis: Axis, number: int) -> Block:
         answer = f"From {low} to {high} (correlation {words.number(fit, 2)} on held-out prompts)."
     else:
         answer = "No simple statistic goes with this axis; read its replies."
-    notes = [
-        f"Typical words at the {name} end: {', '.join(typical)}."
-        for name, typical in zip(("high", "low"), axis.words, strict=True)
-        if typical
-    ]
-    tables = [
-        _replies(f"Gain most with people who like {high}" if axis.name.high else "The high end", axis.high),
-        _replies(f"Gain most with people who like {low}" if axis.name.low else "The low end", axis.low),
-    ]
-    return Block(axis_title(axis, number), answer, (), tables, notes)
+    typical = [f"{name}: {', '.join(found)}" for name, found in zip((high, low), axis.words, strict=True) if found]
+    notes = [f"Typical words, {'; '.join(typical)}."] if typical else []
+    ends = [*((high, quote) for quote in axis.high), *((low, quote) for quote in axis.low)]
+    return Block(axis_title(axis, number), answer, (), [_replies("Replies at both ends", "end", ends)], notes)
 
 
-def _replies(caption: str, quotes: Sequence[Quote]) -> Table:
+def _replies(caption: str, first: str, ends: Sequence[tuple[str, Quote]]) -> Table:
+    """Replies with their prompts in one column, so that a phone has room for them."""
     rows = [
-        [Cell(words.number(quote.value, 1)), Cell(quote.reply, tone="wrap"), Cell(quote.prompt, tone="wrap quiet")]
-        for quote in quotes
+        [
+            Cell(end.removeprefix("the "), tone="wrap"),
+            Cell(_signed(quote.value)),
+            Cell(f"{_quoted(quote.prompt)}{_cut(quote.reply)}", tone="wrap"),
+        ]
+        for end, quote in ends
     ]
-    return Table(caption, ["logits", "reply", "to"], rows)
+    return Table(caption, [first, "logits", "prompt and reply"], rows)
+
+
+def _quoted(prompt: str) -> str:
+    """The prompt before its reply; nothing where there is none."""
+    return f"\u201c{_cut(prompt, 90)}\u201d  " if prompt else ""
+
+
+def _cut(text: str, longest: int = 260) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= longest else flat[: longest - 1].rstrip() + "\u2026"
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0.05 else "") + words.number(value, 1)
 
 
 def _people_section(found: Interpretation) -> Section:
@@ -203,10 +216,8 @@ def _person_section(found: Interpretation) -> Section:
     if card.group is not None:
         notes.append(f"Belongs to group {card.group}.")
     notes.append("Numbers beside replies: how much more, in logits, this person likes it than the average person does.")
-    tables = [
-        _replies("Suits this person more than others", card.suits),
-        _replies("Suits this person less", card.suits_not),
-    ]
+    ends = [*(("yes", quote) for quote in card.suits), *(("no", quote) for quote in card.suits_not)]
+    tables = [_replies("Replies that suit this person more, and less, than others", "suits", ends)]
     return Section(
         "person",
         "What suits one person?",
@@ -224,7 +235,7 @@ def _sparse_section(found: Interpretation) -> Section:
             Cell(words.percent(feature.share, 0)),
             Cell(words.number(feature.weight, 2)),
             Cell(words.number(feature.spread, 2)),
-            Cell(high[0].reply, tone="wrap"),
+            Cell(_cut(high[0].reply), tone="wrap"),
         ]
         for number, (feature, (high, _)) in enumerate(
             zip(sparse.features[:_FEATURES], sparse.quotes[:_FEATURES], strict=True), 1

@@ -113,9 +113,8 @@ def _lane(axes: Axes, x: np.ndarray, minority: np.ndarray, y: int, axis: Axis, n
     heights = y - 0.12 + 0.2 * _jitter(x)
     dots(axes, x[~minority], heights[~minority], size=4.0, colour=_OURS, alpha=0.45)
     _diamonds(axes, x[minority], heights[minority], (WIDTH - 20) / (2 * _REACH), _LANE)
-    axes.text(-_REACH, y + 0.22, axis.name.low or "low end", color=INK)
-    axes.text(_REACH, y + 0.22, axis.name.high or "high end", color=INK, ha="right")
-    axes.text(0, y + 0.22, str(number), color=MUTED, ha="center", fontsize=SMALL)
+    axes.text(-_REACH, y + 0.22, axis.name.low or f"axis {number}, low", color=INK)
+    axes.text(_REACH, y + 0.22, axis.name.high or f"axis {number}, high", color=INK, ha="right")
 
 
 def taste_map(found: Interpretation) -> Drawing:
@@ -123,7 +122,7 @@ def taste_map(found: Interpretation) -> Drawing:
     rows = _drawn(found)
     place, minority = found.space.people[found.people][rows][:, :2], found.agreement.minority[rows]
     label = found.groups.label[rows]
-    height, box = 480, (16, 46, WIDTH - 32, 480 - 46 - 52)
+    height, box = 530, (45, 34, WIDTH - 90, WIDTH - 90)
     first, second = found.axes[0], found.axes[1]
     reach = min(_REACH, max(1.5, float(np.quantile(np.abs(place), 0.995)) * 1.1))
 
@@ -142,10 +141,12 @@ def taste_map(found: Interpretation) -> Drawing:
             dots(axes, x[here], y[here], size=5.0, colour=_group_colour(int(group)), alpha=0.7)
         _diamonds(axes, x[minority], y[minority], box[2] / (2 * reach), box[3] / (2 * reach))
         middle = (box[0] + box[2] / 2) / WIDTH
-        figure.text(middle, (height - 44) / height, second.name.high or "axis 2, high", ha="center", va="bottom")
-        figure.text(middle, 42 / height, second.name.low or "axis 2, low", ha="center", va="top")
-        axes.text(-reach, 0.035 * reach, first.name.low or "axis 1, low", va="bottom")
-        axes.text(reach, 0.035 * reach, first.name.high or "axis 1, high", ha="right", va="bottom")
+        top = (box[1] + box[3] + 6) / height
+        figure.text(middle, top, second.name.high or "axis 2, high", ha="center", va="bottom")
+        figure.text(middle, (box[1] - 6) / height, second.name.low or "axis 2, low", ha="center", va="top")
+        level = (box[1] + box[3] / 2 + 5) / height
+        figure.text(8 / WIDTH, level, first.name.low or "axis 1, low", va="bottom")
+        figure.text(1 - 8 / WIDTH, level, first.name.high or "axis 1, high", ha="right", va="bottom")
         _key(figure, height, bool(minority.any()), len(found.groups), top=16)
 
     description = (
