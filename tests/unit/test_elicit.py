@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from scipy.special import entr, expit
 
 from palate.config import Config
-from palate.elicit import STRATEGIES, Pool, bald, best_question, random, strategy
+from palate.elicit import STRATEGIES, Pool, bald, best_question, random, strategy, v_optimal
 from palate.errors import ConfigError, FingerprintError, InputError
 from palate.models.base import Method, Traits
 from palate.models.linear import LinearMethod
@@ -164,7 +164,8 @@ def test_random_is_reproducible_and_uniform(fitted: Gaussian, rng) -> None:
 
 def test_best_question_has_the_highest_utility_and_equals_are_drawn_from(fitted: Gaussian, rng) -> None:
     state, pool = fitted.prior_[0], pool_of(rng, 50)
-    assert best_question(state, pool, fitted) == int(np.argmax(bald(state, pool, fitted)))
+    assert best_question(state, pool, fitted) == int(np.argmax(v_optimal(state, pool, fitted)))
+    assert best_question(state, pool, fitted, by="bald") == int(np.argmax(bald(state, pool, fitted)))
     same = pool.take(np.zeros(3, int))
     generator = np.random.default_rng(0)
     assert {best_question(state, same, fitted, rng=generator) for _ in range(50)} == {0, 1, 2}

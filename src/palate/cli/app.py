@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from palate import __version__
+from palate.cli.ask import ask
 from palate.cli.audit import audit
 from palate.cli.bench import bench
 from palate.cli.data import data
@@ -18,6 +19,7 @@ from palate.cli.interpret import interpret
 from palate.cli.models import models
 from palate.cli.reward import adapt, fit, score
 from palate.cli.simulate import simulate
+from palate.cli.study import study
 
 __all__ = ["app"]
 
@@ -31,6 +33,7 @@ Learn what each person prefers from pairwise choices, and make language models f
   palate fit choices.csv -o model               a reward model that adapts to people
   palate adapt model answers.csv -o me.state    five to twenty answers of a new person
   palate score model --state me.state --prompt "…" --replies replies.txt
+  palate ask model -o me.state                  or answer a few well-chosen questions here
 
 Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. PALATE_DEBUG=1 shows tracebacks.
 """
@@ -58,7 +61,7 @@ def _palate(
     pass
 
 
-for _command in (demo, audit, drift, fit, adapt, score, interpret, export, bench, doctor):
+for _command in (demo, audit, drift, fit, adapt, score, ask, study, interpret, export, bench, doctor):
     app.command()(_command)
 app.add_typer(data, name="data")
 app.add_typer(models, name="models")
