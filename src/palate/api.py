@@ -79,8 +79,8 @@ def _known(name: str) -> PreferenceDataset:
 
 
 def known_data() -> list[dict[str, Any]]:
-    """The data sets with a name: `name what licence home here state kind noncommercial gated megabytes`."""
-    from palate.data import SOURCES, state
+    """The data sets with a name, the shipped one first; see `palate.data.catalogue`."""
+    from palate.data import catalogue
 
     shipped = {
         "name": SIMULATED,
@@ -89,18 +89,8 @@ def known_data() -> list[dict[str, Any]]:
         "home": "shipped with Palate",
         "state": "here",
     }
-    known = [
-        {"name": name, "what": source.title, "licence": source.licence, "home": source.home, "state": state(name)}
-        | {
-            "kind": source.kind,
-            "noncommercial": source.noncommercial,
-            "gated": source.gated,
-            "megabytes": source.megabytes,
-        }
-        for name, source in SOURCES.items()
-    ]
-    plain = {"kind": "comparisons", "noncommercial": False, "gated": False, "megabytes": None}
-    return [{**entry, "here": entry["state"] == "here"} for entry in [shipped | plain, *known]]
+    plain = {"here": True, "kind": "comparisons", "noncommercial": False, "gated": False, "megabytes": None}
+    return [shipped | plain, *catalogue()]
 
 
 def _items(dataset: PreferenceDataset, features: Any, base_reward: Any, progress: Progress) -> Items:

@@ -5,7 +5,7 @@ from palate.data.dataset import PreferenceDataset
 from palate.data.formats import read
 from palate.data.repeats import Repeats, find_repeats, pair_codes
 from palate.data.source import RemoteFile, Source
-from palate.data.sources import SOURCES, Votes, available, get, get_source, load, load_votes, locate, state
+from palate.data.sources import SOURCES, Votes, available, catalogue, get, get_source, load, load_votes, locate, state
 from palate.data.split import CELLS, PROTOCOLS, Split, split
 from palate.data.write import Written, trl_frame, write, write_split, write_trl
 
@@ -22,6 +22,7 @@ __all__ = [
     "Votes",
     "Written",
     "available",
+    "catalogue",
     "find_repeats",
     "get",
     "get_source",

@@ -28,7 +28,7 @@ from palate.errors import ConfigError, DataError, DownloadError
 from palate.files import cache_directory
 from palate.progress import Progress, silent
 
-__all__ = ["SOURCES", "Votes", "available", "get", "get_source", "load", "load_votes", "locate", "state"]
+__all__ = ["SOURCES", "Votes", "available", "catalogue", "get", "get_source", "load", "load_votes", "locate", "state"]
 
 DATA_FOLDER_VARIABLE = "PALATE_DATA"
 
@@ -95,6 +95,17 @@ def state(name: str) -> str:
     if _find(source) is not None:
         return "here"
     return "gated" if source.gated else "can be fetched"
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """All data sets known by name: `name what licence home state here kind noncommercial gated megabytes`."""
+    found = []
+    for name, source in SOURCES.items():
+        now = state(name)
+        about = {"name": name, "what": source.title, "licence": source.licence, "home": source.home}
+        about |= {"state": now, "here": now == "here", "kind": source.kind, "noncommercial": source.noncommercial}
+        found.append({**about, "gated": source.gated, "megabytes": source.megabytes})
+    return found
 
 
 def locate(name: str) -> Path:
