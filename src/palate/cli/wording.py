@@ -14,6 +14,7 @@ _PHRASES = {
     "final=False": "nobody set aside",
     "save it with people=True, or adapt to their choices": "fit it again, or use palate adapt on their choices",
     "it must be history or heldout, or pass part=None": "it must be history or heldout; mend it, or rename the column",
+    "write one with save_pretrained": "write one with palate fit",
     "rename them or pass columns=": "rename them",
     "add it, or name it with columns=": "add it, or rename the right one",
 }
