@@ -210,3 +210,18 @@ def test_command_line_fits_and_scores_on_top_of_a_classifier(tmp_path, monkeypat
     run = CliRunner().invoke(app, ["score", out, "--prompt", "Ask 1", "--replies", str(replies), "--json"])
     assert run.exit_code == 0 and len(json.loads(run.stdout)) == 2
     assert json.loads((tmp_path / "m" / "config.json").read_text())["base_reward"]["settings"]["model"] == rm
+
+
+def test_a_classifier_in_a_benchmark(tmp_path, monkeypatch):
+    monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "cache"))
+    rm = tiny_models.save_classifier(tmp_path / "rm", "llama")
+    settings = {"methods": ["individual"], "features": "style", "protocol": "known-items", "seeds": 1, "tune": False}
+    settings |= {"baseline": False, "ks": [0]}
+    dataset = read(rows(24, 16), name="town")
+    sources = (None, rm, lambda texts: [len(reply) for _, reply in texts])
+    plain, classified, by_length = (palate.bench(dataset, base_reward=source, **settings) for source in sources)
+    fingerprints = {f.manifest["data"]["town"]["items_fingerprint"] for f in (plain, classified, by_length)}
+    assert len(fingerprints) == 3, "cells of different base rewards would be taken for each other"
+    wanted = {"method": "individual", "metric": "accuracy", "k": 0}
+    before, after = (found.select(**wanted)[0]["value"] for found in (plain, by_length))
+    assert after > before + 0.1, "people like long replies, and new people start from the base reward"
