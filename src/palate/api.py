@@ -178,7 +178,7 @@ def load_model(folder: str | os.PathLike[str], **options: Any) -> AskingRewardMo
     """The model that `save_pretrained` or `palate fit` wrote.
 
     Args:
-        folder: where it is.
+        folder: where it is; or "owner/name" on the Hugging Face Hub.
         options: of `FeatureRewardModel.from_pretrained` (`features=`, `base_reward=`).
     """
     from palate.elicit.person import AskingRewardModel
