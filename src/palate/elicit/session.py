@@ -14,7 +14,7 @@ from palate.config import Config
 from palate.elicit.acquisition import draw_best, strategy
 from palate.elicit.pool import Pool, PreparedPool, prepare
 from palate.elicit.questions import QuestionTable
-from palate.elicit.standing import Standing, fresh_questions, standing
+from palate.elicit.standing import Standing, freshness, standing
 from palate.elicit.update import one_person
 from palate.errors import InputError
 from palate.models.linear import LinearMethod
@@ -51,8 +51,13 @@ class SessionConfig(Config):
         ge=0,
         description="End when the pool's preferences are known this well: mean posterior standard deviation of a probability.",
     )
-    fresh: bool = Field(
-        True, description="Ask about replies and prompts that were shown least, so that one odd text cannot mislead."
+    repetition: float = Field(
+        0.5,
+        ge=0,
+        description=(
+            "How much less a question is worth when its texts or its prompt were shown (Kish's ρ): 0 does not care, 0.5 "
+            "counts the second question on a prompt two thirds."
+        ),
     )
 
 
@@ -300,13 +305,10 @@ class Session:
 
     def _choose(self) -> int:
         rng = derive(self.seed, "question", len(self.events))
-        allowed = self._open()
-        if self.config.fresh:
-            numbers = self.numbers()
-            prompts = np.bincount(self.table.prompt[numbers], minlength=int(self.table.prompt.max()) + 1)
-            allowed = fresh_questions(self.table, self._counts(numbers), prompts, allowed)
         scores = self._strategy(self.state, self.pool, self._method, rng=rng)
-        return draw_best(scores, rng, allowed)
+        table, asked = self.table, np.array(self.numbers(), np.int64)
+        worth = freshness(table.left, table.right, table.prompt, asked, self.config.repetition)
+        return draw_best((scores - min(0.0, scores.min())) * worth, rng, self._open())
 
     def _adapt(self, before: UserState) -> UserState:
         """The posterior given all answers, from the mode before the last one."""

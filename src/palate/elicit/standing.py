@@ -1,4 +1,4 @@
-"""Where a session stands: what is left to learn, and which questions are fresh."""
+"""Where a session stands: what is left to learn, and what a question is still worth."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import numpy as np
 
 from palate.elicit.acquisition import sensitivity
 from palate.elicit.pool import PreparedPool, margins
-from palate.elicit.questions import QuestionTable
 from palate.models.linear import LinearMethod
 from palate.types import UserState
 
-__all__ = ["Standing", "fresh_questions", "standing"]
+__all__ = ["Standing", "freshness", "standing"]
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,25 @@ def standing(state: UserState, pool: PreparedPool, method: LinearMethod, open_: 
     return Standing(gain, float(np.mean(np.sqrt(explained * p * (1.0 - p)))))
 
 
-def fresh_questions(table: QuestionTable, shown: np.ndarray, prompts: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """(n,) the allowed questions whose texts were shown least, and of these the ones whose prompts were.
+def freshness(
+    left: np.ndarray, right: np.ndarray, prompt: np.ndarray, asked: np.ndarray, repetition: float
+) -> np.ndarray | float:
+    """(n,) what a question is still worth after others about the same texts and the same prompt; 1 for a fresh one.
 
-    One person's answers about one text share what is odd about it, so that the second teaches less (see
-    `palate.models.tastes.design_weights`) and misleads twice where the model misses something.
+    One person's answers about one text share what is odd about it, so that the second teaches less than the first, and
+    misleads twice where the model misses something. By Kish's design effect the next answer about a text that was shown c
+    times is worth 1 / (1 + cρ), as in `palate.models.tastes.design_weights`; a question has the mean worth of its two
+    sides, times the same for its prompt.
 
     Args:
-        table: n questions.
-        shown: how often each text was shown.
-        prompts: how often each prompt was.
-        allowed: (n,) mask.
+        left, right: (n,) numbers of the texts of n questions.
+        prompt: (n,) numbers of their prompts.
+        asked: numbers of the questions that were asked.
+        repetition: ρ ≥ 0; 0 gives 1 throughout.
     """
-    if not shown.any() or not allowed.any():
-        return allowed
-    worst = np.maximum(shown[table.left], shown[table.right])
-    allowed = allowed & (worst == worst[allowed].min())
-    often = prompts[table.prompt]
-    return allowed & (often == often[allowed].min())
+    if repetition == 0.0 or len(asked) == 0:
+        return 1.0
+    shown = np.bincount(np.concatenate([left[asked], right[asked]]), minlength=int(max(left.max(), right.max())) + 1)
+    worth = 0.5 / (1.0 + repetition * shown)
+    often = np.bincount(prompt[asked], minlength=int(prompt.max()) + 1)
+    return (worth[left] + worth[right]) * (1.0 / (1.0 + repetition * often))[prompt]
