@@ -32,7 +32,7 @@ from sklearn.utils.extmath import randomized_svd
 from palate.models.hierarchical_table import Table, tabulate
 from palate.models.shared import SharedReward, fit_shared
 from palate.models.tastes import Tastes, design_weights, merge
-from palate.progress import Progress
+from palate.progress import Progress, record
 from palate.rng import torch_generator
 from palate.types import Comparisons
 
@@ -85,8 +85,9 @@ def learn_tastes(
     for part, spectral in enumerate((False, True)):
         space = _Space(table, rank, shared, spectral=spectral, rng=rng)
 
-        def told(done: int, part: int = part) -> None:
+        def told(done: int, loss: float, part: int = part) -> None:
             progress(part * epochs + done, 2 * epochs, "hierarchical")
+            record("hierarchical", part * epochs + done, loss=loss)
 
         with _few_threads(len(comparisons)):
             _climb(space, table, epochs=epochs, steps=steps, learning_rate=learning_rate, rng=rng, told=told)
@@ -117,7 +118,7 @@ def _climb(
     steps: int,
     learning_rate: float,
     rng: np.random.Generator,
-    told: Callable[[int], None],
+    told: Callable[[int, float], None],
 ) -> None:
     """Variational EM from where `space` stands."""
     optimiser = torch.optim.Adam(space.parameters(), lr=learning_rate, betas=(0.9, 0.98))
@@ -136,7 +137,7 @@ def _climb(
             loss.backward()
             optimiser.step()
             schedule.step()
-        told(round_ + 1)
+        told(round_ + 1, loss.item())
 
 
 class _Space:
