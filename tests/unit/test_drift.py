@@ -114,6 +114,8 @@ def test_the_verb_prints_the_verdict(tmp_path):
     dataset, _ = town(moving=True)
     path = tmp_path / "rows.csv"
     dataset.to_frame().write_csv(path)
-    done = CliRunner().invoke(app, ["drift", str(path), "--features", "none", "--method", "individual"], prog_name="palate")
+    done = CliRunner().invoke(
+        app, ["drift", str(path), "--features", "none", "--method", "individual"], prog_name="palate"
+    )
     assert done.exit_code == 0, done.output
     assert "recent against old answers" in done.stdout
