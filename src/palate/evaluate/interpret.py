@@ -29,8 +29,6 @@ __all__ = ["Axis", "Interpretation", "PersonCard", "Quote", "Sparse", "interpret
 MOST_PEOPLE = 5000
 """Rewards of at most so many people are compared; axes are of all."""
 
-_STRANGER = {True: "The person with the most pronounced taste", False: "The person given"}
-
 _CERTAINTY = 1.6448536269514722  # a normal deviate: 90 % lie within
 
 
@@ -181,11 +179,13 @@ def interpret(
     """
     if user is not None and person is not None:
         raise InputError("user= and person= both given; say whose card in one way")
+    states = model.method.states_
     someone = model.person(user) if user is not None else person
+    if someone is not None:
+        someone.state.batch.require(states.method, states.fingerprint)
     name, texts = pool_texts(pool)
     items = model.items(texts, base_reward=base_reward, progress=progress)
     items, texts, notes = _with_rivals(items, texts)
-    states = model.method.states_
     space = taste_axes(model.method, items, states, axes=axes)
     space, names, more = _named(space, [reply for _, reply in texts], items.prompt, chat, progress)
     people = _sample(len(states), seed)
@@ -196,15 +196,13 @@ def interpret(
     reward = model.method.reward(items, states.take(people))
     agreement = agreement_with_others(reward, items.prompt, seed=seed)
     groups = groups_of(space.people[people], seed=seed)
+    title = user or ("The person given" if someone is not None else "The person with the most pronounced taste")
     if someone is None and len(people):
         someone = model.with_state(states[int(people[np.argmax(np.square(space.people[people]).sum(1))])])
     card = None
     if someone is not None:
-        row = _row_of(someone.state, states.take(people))
-        card = _card(someone.state, user or _STRANGER[person is None], space, texts, items.prompt, shown)
-        card = (
-            card if row is None else replace(card, agreement=_finite(agreement.share[row]), group=_group(groups, row))
-        )
+        card = _card(someone.state, title, space, texts, items.prompt, shown)
+        card = _among(card, _row_of(someone.state, states.take(people)), agreement, groups)
     return Interpretation(
         axes=tuple(_axis(space, names, k, texts, items.prompt, shown) for k in range(len(names))),
         space=space,
@@ -297,12 +295,16 @@ def _row_of(state: UserState, states: UserStates) -> int | None:
     return int(same[0]) if len(same) else None
 
 
-def _group(groups: Groups, row: int) -> int | None:
-    return int(groups.label[row]) + 1 if len(groups) else None
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _among(card: PersonCard, row: int | None, agreement: Agreement, groups: Groups) -> PersonCard:
+    """The card with what is known of a training person beside the others."""
+    if row is None:
+        return card
+    share = float(agreement.share[row])
+    return replace(
+        card,
+        agreement=share if np.isfinite(share) else None,
+        group=int(groups.label[row]) + 1 if len(groups) else None,
+    )
 
 
 def _sparse(

@@ -1,7 +1,7 @@
 """Where people lie on the axes of taste: who disagrees with most others, and whether there are groups at all.
 
-Any cloud of points can be cut into groups; that says nothing about people. Groups are claimed only where the cut is
-clearer than the clearest of many cuts of people who spread without groups (a Gaussian with the same covariance).
+Any cloud of points can be cut into groups; that says nothing about people. Groups are claimed only where the cut is far
+clearer than the best cuts of people who spread without groups (Gaussian clouds of the same covariance).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ __all__ = ["Agreement", "Groups", "agreement_with_others", "groups_of"]
 
 MOST_GROUPS = 8
 
-_NULLS = 19
-"""Gaussian clouds; being clearer than all 19 has a chance of 1 in 20 where there are no groups."""
+_CLOUDS = 12
+_FAR = 4.0
+"""How many standard deviations above the clouds' best cuts a cut must be; chance cuts stay below 3."""
 
 _SAMPLE = 2000
 _PAIRS = 4000
@@ -31,7 +32,7 @@ class Groups:
         label: (count,) group of each person, from 0; -1 for everybody where no groups are claimed.
         centres: (g, k) mean coordinates; (0, k) where none are claimed.
         silhouette: of the best cut that was tried, or None.
-        by_chance: the clearest cut of people without groups, or None.
+        by_chance: the silhouette that a cut must exceed to be claimed, or None.
         why: one sentence on what was found and how far to trust it.
     """
 
@@ -109,8 +110,8 @@ def pairs_within(prompt: np.ndarray, *, most: int, seed: int = 0) -> tuple[np.nd
 def groups_of(people: np.ndarray, *, seed: int = 0) -> Groups:
     """Cut people into groups of like taste, where there are any.
 
-    k-means on coordinates for 2 to 8 groups; the cut with the best silhouette is kept if its silhouette exceeds that of
-    the best cut of each of 19 Gaussian clouds of the same size and covariance.
+    k-means on coordinates for 2 to 8 groups; the cut with the best silhouette is claimed if that lies four standard
+    deviations above the mean of the best cuts of Gaussian clouds of the same size and covariance.
 
     Args:
         people: (count, k) coordinates.
@@ -125,24 +126,26 @@ def groups_of(people: np.ndarray, *, seed: int = 0) -> Groups:
     silhouette, size = _best_cut(drawn, seed)
     covariance = np.atleast_2d(np.cov(drawn.T))
     clouds = (
-        rng.multivariate_normal(np.zeros(people.shape[1]), covariance, len(drawn), method="eigh") for _ in range(_NULLS)
+        rng.multivariate_normal(np.zeros(people.shape[1]), covariance, len(drawn), method="eigh")
+        for _ in range(_CLOUDS)
     )
-    chance = max(_best_cut(cloud, seed)[0] for cloud in clouds)
+    cuts = [_best_cut(cloud, seed)[0] for cloud in clouds]
+    chance = float(np.mean(cuts) + _FAR * np.std(cuts, ddof=1))
     if not silhouette > chance:
         why = (
             f"no groups: the clearest cut of the {count:,} people (silhouette {silhouette:.2f}) is no clearer than cuts of "
-            f"people who spread without groups (up to {chance:.2f}). Tastes vary by degrees."
+            f"people who spread without groups may be (up to {chance:.2f}). Tastes vary by degrees."
         )
         return _none(people, silhouette, chance, why)
     label = _fit(people, size, seed)
     order = np.argsort(-np.bincount(label, minlength=size), kind="stable")
     label = np.argsort(order)[label]
     centres = np.array([people[label == group].mean(0) for group in range(size)])
+    most = " (no more are tried)" if size == MOST_GROUPS else ""
+    overlap = " and the groups overlap widely" if silhouette < 0.25 else ""
     why = (
-        f"{size} groups{' (no more are tried)' if size == MOST_GROUPS else ''}: this cut (silhouette {silhouette:.2f}) is clearer than any of {_NULLS} clouds of people without "
-        f"groups (up to {chance:.2f}). Borders are soft"
-        + (" and the groups overlap widely" if silhouette < 0.25 else "")
-        + "; people near one belong to both."
+        f"{size} groups{most}: this cut (silhouette {silhouette:.2f}) is clearer than cuts of people who spread "
+        f"without groups may be (up to {chance:.2f}). Borders are soft{overlap}; people near one belong to both."
     )
     return Groups(label, centres, silhouette, chance, why)
 

@@ -113,8 +113,8 @@ def _lane(axes: Axes, x: np.ndarray, minority: np.ndarray, y: int, axis: Axis, n
     heights = y - 0.12 + 0.2 * _jitter(x)
     dots(axes, x[~minority], heights[~minority], size=4.0, colour=_OURS, alpha=0.45)
     _diamonds(axes, x[minority], heights[minority], (WIDTH - 20) / (2 * _REACH), _LANE)
-    axes.text(-_REACH, y + 0.22, axis.name.low or f"axis {number}, low", color=INK)
-    axes.text(_REACH, y + 0.22, axis.name.high or f"axis {number}, high", color=INK, ha="right")
+    axes.text(-_REACH, y + 0.22, _end(axis.name.low, number, "low"), color=INK)
+    axes.text(_REACH, y + 0.22, _end(axis.name.high, number, "high"), color=INK, ha="right")
 
 
 def taste_map(found: Interpretation) -> Drawing:
@@ -142,11 +142,11 @@ def taste_map(found: Interpretation) -> Drawing:
         _diamonds(axes, x[minority], y[minority], box[2] / (2 * reach), box[3] / (2 * reach))
         middle = (box[0] + box[2] / 2) / WIDTH
         top = (box[1] + box[3] + 6) / height
-        figure.text(middle, top, second.name.high or "axis 2, high", ha="center", va="bottom")
-        figure.text(middle, (box[1] - 6) / height, second.name.low or "axis 2, low", ha="center", va="top")
+        figure.text(middle, top, _end(second.name.high, 2, "high"), ha="center", va="bottom")
+        figure.text(middle, (box[1] - 6) / height, _end(second.name.low, 2, "low"), ha="center", va="top")
         level = (box[1] + box[3] / 2 + 5) / height
-        figure.text(8 / WIDTH, level, first.name.low or "axis 1, low", va="bottom")
-        figure.text(1 - 8 / WIDTH, level, first.name.high or "axis 1, high", ha="right", va="bottom")
+        figure.text(8 / WIDTH, level, _end(first.name.low, 1, "low", 18), va="bottom")
+        figure.text(1 - 8 / WIDTH, level, _end(first.name.high, 1, "high", 18), ha="right", va="bottom")
         _key(figure, height, bool(minority.any()), len(found.groups), top=16)
 
     description = (
@@ -190,7 +190,7 @@ def person_forest(card: PersonCard, axes: Sequence[Axis]) -> Drawing:
             colour = _OURS if sure else FAINT
             panel.plot([card.low[k], card.high[k]], [y - 0.14] * 2, color=colour, linewidth=2.2, solid_capstyle="round")
             panel.plot([card.place[k]], [y - 0.14], "o", color=colour, markersize=8, markeredgecolor=CARD)
-            low, high = axis.name.low or f"axis {k + 1}, low", axis.name.high or f"axis {k + 1}, high"
+            low, high = _end(axis.name.low, k + 1, "low"), _end(axis.name.high, k + 1, "high")
             panel.text(-reach, y + 0.14, low, color=INK if card.high[k] < 0 else MUTED)
             panel.text(reach, y + 0.14, high, color=INK if card.low[k] > 0 else MUTED, ha="right")
         figure.text(14 / WIDTH, 6 / height, "standard deviations of people", color=MUTED, fontsize=SMALL)
@@ -213,6 +213,12 @@ def person_forest(card: PersonCard, axes: Sequence[Axis]) -> Drawing:
         "The dot is what the model believes, the bar holds 90 % of its doubt. Coloured where the bar does not touch the average "
         "person at zero; grey where the answers do not tell on which side this person is.",
     )
+
+
+def _end(name: str, number: int, end: str, longest: int = 30) -> str:
+    """An axis' end as figures write it: cut where it would meet the other one."""
+    name = name or f"axis {number}, {end}"
+    return name if len(name) <= longest else f"{name[: longest - 1]}\u2026"
 
 
 def _drawn(found: Interpretation) -> np.ndarray:
