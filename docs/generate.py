@@ -49,6 +49,7 @@ PACKAGES = (
     "palate.evaluate.audit",
     "palate.evaluate.benchmark",
     "palate.evaluate.groups",
+    "palate.evaluate.interpret",
     "palate.report",
     "palate.integrations",
     "palate.integrations.argilla",
