@@ -12,7 +12,15 @@ import polars as pl
 from scipy.special import expit
 
 from palate.evaluate.audit_decision import power_curve
-from palate.evaluate.results import PER_USER, PREDICTIONS, RESULTS_FORMAT, SEEN, Results, result_row
+from palate.evaluate.results import (
+    PER_PROMPT,
+    PER_USER,
+    PREDICTIONS,
+    RESULTS_FORMAT,
+    SEEN,
+    Results,
+    result_row,
+)
 from palate.files import write_json
 from palate.statistics import Estimate
 
@@ -45,6 +53,8 @@ def invented_results(
     final: bool = False,
     strength: float = 1.0,
     licence: str = "CC BY 4.0, The Town (invented)",
+    curves: bool = False,
+    ceilings: bool = False,
 ) -> Results:
     """Results as `palate.evaluate.benchmark` would leave them; with `folder` its cells and predictions lie there."""
     rows: list[dict[str, Any]] = []
@@ -62,12 +72,17 @@ def invented_results(
         for method in methods:
             for k in levels:
                 rows += _rows(table, name, protocol, method, k)
+        if ceilings:
+            rows += _ceilings(name, protocol, levels, n_people)
     return Results(
         rows=tuple(rows),
         manifest=_manifest(data, protocol, methods, ks, seeds, n_people, n_rows, final, licence),
         skipped=tuple({"data": data[0], "protocol": protocol, "method": m, "reason": reason} for m, reason in skipped),
         cells=tuple(cells),
         per_user=pl.concat(people),
+        per_prompt=_prompts(data, protocol, methods, strength, -1 if seen else max(ks, default=-1)),
+        differences=tuple(_differences(rows)),
+        sizes=tuple(_sizes(rows, ks)) if curves and ks else (),
         audits={name: invented_audit(name, n_people=n_people, licence=licence) for name in data} if audits else {},
         folder=folder,
     )
@@ -257,6 +272,82 @@ def _rows(table: pl.DataFrame, data: str, protocol: str, method: str, k: int) ->
     return [result_row(data, method, protocol, k, metric, _mean(values), seconds) for metric, values in found.items()]
 
 
+def _ceilings(data: str, protocol: str, levels: Sequence[int], n_people: int) -> list[dict[str, Any]]:
+    """What the truth would reach: far above everybody, and a little above pooled."""
+    found = (("oracle", 0.91), ("consensus", 0.78))
+    return [
+        result_row(data, name, protocol, k, "accuracy", Estimate(value, value - 0.01, value + 0.01, n_people), 0.0)
+        for name, value in found
+        for k in levels
+    ]
+
+
+def _differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Accuracy minus that of pooled and of the best, with intervals wider than those of the rows."""
+    found = []
+    accuracy = {(r["data"], r["protocol"], r["k"], r["method"]): r for r in rows if r["metric"] == "accuracy"}
+    for data, protocol, k in dict.fromkeys(key[:3] for key in accuracy):
+        here = {key[3]: r for key, r in accuracy.items() if key[:3] == (data, protocol, k)}
+        here = {name: r for name, r in here.items() if name not in ("oracle", "consensus")}
+        if "pooled" not in here or len(here) < 2:
+            continue
+        best = max(here, key=lambda name: here[name]["value"])
+        for reference in dict.fromkeys(("pooled", best)):
+            for name in here:
+                if name != reference:
+                    value = here[name]["value"] - here[reference]["value"]
+                    gain = {"value": value, "low": value - 0.02, "high": value + 0.02}
+                    place = {"data": data, "protocol": protocol, "k": k, "reference": reference, "method": name}
+                    more = {"metric": "accuracy", "n_users": here[name]["n_users"], "methods": len(here) - 1}
+                    found.append(place | gain | more | {"claim": here[name]["claim"]})
+    return found
+
+
+def _prompts(data: Sequence[str], protocol: str, methods: Sequence[str], strength: float, k: int) -> pl.DataFrame:
+    """Forty prompts whose gains spread around one twentieth, the first surely helped and the last surely not."""
+    names = [(name, method) for name in data for method in methods if method != "pooled"]
+    gain = strength * (0.05 + np.linspace(0.06, -0.09, 40))
+    frames = [
+        pl.DataFrame(
+            {
+                "k": [k] * 40,
+                "kind": ["prompt"] * 40,
+                "number": range(40),
+                "text": [f"Invented prompt <{i}>: what shall we have for dinner on day {i}?" for i in range(40)],
+                "n_users": [9 + i % 5 for i in range(40)],
+                "raw": 2 * gain,
+                "gain": gain,
+                "low": gain - 0.03,
+                "high": gain + 0.03,
+                "of": [40] * 40,
+                "mean": [0.05 * strength] * 40,
+                "spread": [0.044] * 40,
+                "chance": [0.001] * 40,
+            }
+        )
+        .with_columns(data=pl.lit(name), protocol=pl.lit(protocol), method=pl.lit(method))
+        .select(*PER_PROMPT)
+        .cast(PER_PROMPT)
+        for name, method in names
+    ]
+    return pl.concat(frames) if frames else pl.DataFrame(schema=PER_PROMPT)
+
+
+def _sizes(rows: Sequence[dict[str, Any]], ks: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows as if a half and a quarter of the training data had given less."""
+    found = []
+    for row in rows:
+        if row["k"] != max(ks) or row["metric"] not in ("accuracy", "accuracy_gain") or row["value"] is None:
+            continue
+        for axis in ("users", "comparisons"):
+            for part in (4, 2, 1):
+                less = 0.004 * part if row["method"] != "pooled" else 0.0
+                numbers = {key: row[key] - less for key in ("value", "low", "high") if row[key] is not None}
+                counts = {"train_users": 80 // part, "train_comparisons": 4800 // part}
+                found.append({**row, **numbers, "axis": axis, **counts})
+    return found
+
+
 def _mean(values: np.ndarray) -> Estimate:
     known = values[~np.isnan(values)]
     if len(known) < 2:
@@ -352,8 +443,10 @@ def save(results: Results, folder: Path) -> None:
     for cell in results.cells:
         write_json(folder / "cells" / f"{cell['key']}.json", cell)
     results.per_user.write_parquet(folder / "per_user.parquet")
+    results.per_prompt.write_parquet(folder / "per_prompt.parquet")
     write_json(folder / "manifest.json", dict(results.manifest) | {"cells": [cell["key"] for cell in results.cells]})
-    write_json(folder / "results.json", {"rows": list(results.rows), "skipped": list(results.skipped)})
+    names = ("rows", "skipped", "differences", "sizes")
+    write_json(folder / "results.json", {name: list(getattr(results, name)) for name in names})
 
 
 def broken_numbers(results: Results) -> list[dict[str, Any]]:

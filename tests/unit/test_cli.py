@@ -66,6 +66,7 @@ def test_version_is_the_packages() -> None:
     ("words", "says"),
     [
         (["audit", "nowhere.csv"], "nowhere.csv"),
+        (["audit", "/tmp"], "/tmp: a folder; give one of the files in it"),
         (["audit", "nothing"], "neither a file nor a known data set; there are: corpus, convarg"),
         (["bench", "FILE", "--protocol", "weekly"], "--protocol 'weekly' is unknown; there are: new-items"),
         (["bench", "FILE", "--methods", "magic", "--features", "none"], "unknown method 'magic'"),
@@ -146,6 +147,8 @@ def test_messages_name_the_flags_of_the_command_line() -> None:
         for_terminal("choose features= (minilm), or features=None") == "choose --features (minilm), or --features none"
     )
     assert for_terminal("features='x': unknown") == "--features 'x': unknown"
+    split = "it needs more people, or a larger test_people or test_share, or fewer people set aside; or another seed"
+    assert for_terminal(split) == "it needs more people, or fewer people set aside; or another seed"
     untouched = "factor:rank=2 with design=features; prompt_features=True"
     assert for_terminal(untouched) == untouched
 
@@ -213,7 +216,7 @@ def test_bench_prints_rows_with_the_promised_keys_and_resumes(people: Path, tmp_
     assert done.exit_code == 0, done.stderr
     rows = json.loads(done.stdout)
     assert {"data", "method", "protocol", "k", "metric", "value", "low", "high", "n_users", "seconds"} <= set(rows[0])
-    assert {row["method"] for row in rows} == {"pooled", "individual", "sklearn"}
+    assert {row["method"] for row in rows} == {"pooled", "individual", "sklearn", "oracle", "consensus"}
     assert {"seen", 0, 5} <= {row["k"] for row in rows}
     assert (tmp_path / "report.html").exists()
     cells = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
@@ -460,17 +463,19 @@ def test_a_reader_that_leaves_is_no_error(people: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_resumable_benchmark(people: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_leaves_a_resumable_benchmark(people: Path, tmp_path: Path, workers: int) -> None:
     words = ["bench", people, "--features", "style", "--seeds", 4, "--no-tune", "-o", tmp_path / "results", "--json"]
-    running = process(*words, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    words += ["--workers", workers]
+    running = process(*words, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)
     cells = tmp_path / "results" / "cells"
     deadline = time.monotonic() + 120
     while not (cells.exists() and any(cells.glob("*.json"))) and time.monotonic() < deadline:
         time.sleep(0.05)
-    running.send_signal(signal.SIGINT)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: the workers get it too
     out, err = running.communicate(timeout=60)
     assert running.returncode == console.INTERRUPTED, err
-    assert out == ""
+    assert out == "" and "Traceback" not in err
     assert err.splitlines()[-1] == "interrupted; run the same command again to resume"
     done = {path.name: path.stat().st_mtime_ns for path in cells.glob("*.json")}
     assert done
@@ -478,4 +483,67 @@ def test_ctrl_c_leaves_a_resumable_benchmark(people: Path, tmp_path: Path) -> No
     resumed = palate(*words)
     assert resumed.exit_code == 0, resumed.stderr
     assert {name: (cells / name).stat().st_mtime_ns for name in done} == done
-    assert {row["method"] for row in json.loads(resumed.stdout)} == {"pooled", "factor", "hierarchical", "sklearn"}
+    expected = {"pooled", "factor", "hierarchical", "sklearn", "oracle", "consensus"}
+    assert {row["method"] for row in json.loads(resumed.stdout)} == expected
+
+
+def test_bench_lists_what_can_be_named_and_what_is_in_a_folder(people: Path, tmp_path: Path) -> None:
+    found = json.loads(palate("bench", "--list", "--json").stdout)
+    assert {"pooled", "hierarchical", "sklearn"} <= {entry["name"] for entry in found["methods"]}
+    assert all(entry["what"] for kind in found.values() for entry in kind)
+    assert "known-items" in palate("bench", "--list").stdout
+    words = ["--methods", "pooled", "--features", "style", "--seeds", 1, "--no-tune", "-o", tmp_path, "--json"]
+    assert palate("bench", people, *words, "--sizes", "users=5").exit_code == 0
+    cells = json.loads(palate("bench", "--list", "-o", tmp_path, "--json").stdout)
+    found = {(cell["method"], cell["size"], cell["status"]) for cell in cells}
+    assert {(name, size, "done") for name in ("pooled", "sklearn") for size in (None, "users=5")} <= found
+    listed = palate("bench", "--list", "-o", tmp_path).stdout
+    assert "pooled, users=5" in listed
+    assert f"{len(cells)} cells" in listed
+    (tmp_path / "cells" / "broken.json").write_text("{")
+    assert "damaged" in palate("bench", "--list", "-o", tmp_path).stdout
+
+
+def test_bench_dry_run_says_how_long_and_writes_nothing(people: Path, tmp_path: Path) -> None:
+    words = [
+        "bench",
+        people,
+        "--methods",
+        "pooled,hierarchical",
+        "--features",
+        "style",
+        "-o",
+        tmp_path / "r",
+        "--dry-run",
+    ]
+    done = palate(*words)
+    assert done.exit_code == 0, done.stderr
+    assert re.search(r"expected time: [\d.]+ (s|min|h) \(a rough guess", done.stdout)
+    assert not (tmp_path / "r" / "manifest.json").exists()
+    found = json.loads(palate(*words, "--json").stdout)
+    assert found["basis"] == "typical"
+    assert found["seconds"] == pytest.approx(sum(cell["seconds"] for cell in found["cells"]))
+
+
+def test_bench_compares_two_folders_or_says_why_not(people: Path, tmp_path: Path) -> None:
+    words = ["--methods", "pooled", "--features", "style", "--seeds", 1, "--no-tune", "--json"]
+    for name in ("before", "after"):
+        assert palate("bench", people, *words, "-o", tmp_path / name).exit_code == 0
+    rows = json.loads(palate("bench", "--compare", tmp_path / "before", tmp_path / "after", "--json").stdout)
+    assert {row["value"] for row in rows} == {0.0}
+    assert "same cells and rows" in palate("bench", "--compare", tmp_path / "before", tmp_path / "after").stdout
+    lines = people.read_text().splitlines()
+    (tmp_path / people.name).write_text("\n".join(lines[:-1]) + "\n")
+    assert palate("bench", tmp_path / people.name, *words, "-o", tmp_path / "other").exit_code == 0
+    done = palate("bench", "--compare", tmp_path / "before", tmp_path / "other")
+    assert done.exit_code == 2
+    assert "different data under the name" in done.stderr
+    done = palate("bench", "--compare", tmp_path / "before", tmp_path / "nowhere")
+    assert done.exit_code == 2
+    assert "no results here" in done.stderr
+
+
+def test_bench_needs_a_file(tmp_path: Path) -> None:
+    done = palate("bench", "-o", tmp_path)
+    assert done.exit_code == 2
+    assert "FILE is missing" in done.stderr

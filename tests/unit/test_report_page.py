@@ -36,6 +36,7 @@ class Page(HTMLParser):
         self.tags: list[str] = []
         self.open: list[str] = []
         self.texts: dict[str, list[str]] = {}
+        self.answers_in: dict[str, list[str]] = {}
         self.source = path.read_text(encoding="utf-8")
         self.feed(self.source)
 
@@ -64,10 +65,13 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open and data.strip():
             self.texts.setdefault(self.open[-1], []).append(data.strip())
+            if self.open[-1] == "p.answer":
+                self.answers_in.setdefault(self.sections[-1], []).append(data.strip())
 
     @property
     def answers(self) -> list[str]:
-        return self.texts["p.answer"]
+        """The first answer of each section."""
+        return [found[0] for found in self.answers_in.values()]
 
     @property
     def data(self) -> dict[str, dict[str, list]]:
@@ -77,7 +81,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Page]:
     folder = tmp_path_factory.mktemp("results")
-    results = invented_results(folder, skipped=[("judge", "judge: no endpoint was given")])
+    results = invented_results(folder, skipped=[("judge", "judge: no endpoint was given")], curves=True)
     return results, Page(write_report(results, folder / "report.html"))
 
 
@@ -102,6 +106,85 @@ def test_numbers_in_the_sentences_are_those_of_the_rows(usual) -> None:
     assert f"+{100 * row['value']:.1f} points" in page.answers[3]
 
 
+def test_the_first_screen_answers_all_six_questions_with_the_numbers_of_the_sections(usual) -> None:
+    results, page = usual
+    assert [text for text in page.texts["span.q"]] == [
+        "Is there room?", "What works?", "For whom?", "After how many answers?", "At what cost?", "How sure?",
+    ]  # fmt: skip
+    texts = dict(zip(QUESTIONS, page.texts["span.t"], strict=True))
+    (row,) = results.select(method="hierarchical", metric="accuracy_gain", k="seen")
+    assert f"+{100 * row['value']:.1f} points (+{100 * row['low']:.1f} to +{100 * row['high']:.1f})" in texts["works"]
+    (few,) = results.select(method="hierarchical", metric="accuracy_gain", k=5)
+    assert f"+{100 * few['value']:.1f} after 5" in texts["answers"]
+    assert "11 s" in page.texts["strong."]
+    together = next(
+        r for r in results.differences if (r["reference"], r["k"], r["method"]) == ("pooled", "seen", "hierarchical")
+    )
+    assert f"+{100 * together['low']:.1f} to +{100 * together['high']:.1f}" in texts["sure"]
+    assert {"Surely better", "hierarchical"} <= set(page.texts["strong.good"])
+
+
+def test_prompts_stand_with_their_texts_and_shrunken_gains(usual) -> None:
+    _, page = usual
+    assert "surely helps on" in page.answers_in["whom"][1]
+    texts = page.texts["th.text"]
+    assert texts[0] == "Invented prompt <0>: what shall we have for dinner on day 0?"
+    assert texts[-1].startswith("Invented prompt <39>")
+    assert len(texts) == 10
+    drawn = page.data["data1-1-prompts"]
+    assert drawn["gain"] == sorted(drawn["gain"], reverse=True)
+    assert len(drawn["text"]) == 40
+
+
+def test_prompts_that_differ_by_chance_are_said_to_be_alike(tmp_path: Path) -> None:
+    results = invented_results(tmp_path, methods=TWO, audits=False)
+    alike = results.per_prompt.with_columns(spread=pl.lit(0.0), chance=pl.lit(0.6))
+    page = report(replace(results, per_prompt=alike), tmp_path)
+    assert "do not differ more than chance" in page.answers_in["whom"][1]
+
+
+def test_training_curves_are_drawn_where_they_were_measured(usual, tmp_path: Path) -> None:
+    results, page = usual
+    drawn = page.data["data1-1-training"]
+    assert set(drawn["axis"]) == {"users", "comparisons"}
+    mine = [(n, a) for axis, n, m, a in zip(drawn["axis"], drawn["size"], drawn["method"], drawn["accuracy"], strict=True)
+            if (axis, m) == ("users", "hierarchical")]  # fmt: skip
+    assert [n for n, _ in mine] == [20, 40, 80]
+    assert mine[0][1] < mine[-1][1]
+    (full,) = results.select(method="hierarchical", metric="accuracy", k=40)
+    assert "from 20 to 80 training people" in page.answers_in["answers"][1]
+    assert "(the last doubling brought +0.4)" in page.answers_in["answers"][1]
+    assert full["value"] > mine[-1][1] > 0.5
+    assert "data1-1-training" not in report(invented_results(methods=TWO, audits=False), tmp_path).figures
+
+
+def test_differences_come_with_intervals_that_hold_together(usual) -> None:
+    results, page = usual
+    drawn = page.data["data1-1-differences"]
+    assert set(drawn["reference"]) == {"pooled", "hierarchical"}
+    for method, reference, value in zip(drawn["method"], drawn["reference"], drawn["accuracy_difference"], strict=True):
+        (row,) = [
+            r for r in results.differences if (r["k"], r["reference"], r["method"]) == ("seen", reference, method)
+        ]
+        assert value == pytest.approx(row["value"], rel=1e-4, abs=1e-6)
+    assert "Judging all 5 methods at once" in page.answers_in["sure"][0]
+
+
+def test_what_was_told_the_truth_is_a_line_and_no_competitor(tmp_path: Path) -> None:
+    page = report(invented_results(tmp_path, methods=TWO, ceilings=True), tmp_path)
+    assert "oracle" not in page.answers[1]
+    assert page.texts["strong.good"].count("hierarchical") == 1
+    assert "oracle" not in page.data["data1-1-seconds"]["method"]
+    assert "oracle" not in page.data["data1-1-people"]["method"]
+    curve = page.data["data1-1-answers"]
+    named = zip(curve["method"], curve["metric"], curve["gain"], strict=True)
+    gains = [gain for method, metric, gain in named if (method, metric) == ("oracle", "accuracy_gain")]
+    assert len(gains) == len(KS) + 1
+    assert min(gains) > 0.1
+    assert "Dashed lines are no competitors" in page.source
+    assert "th.quiet" in page.texts
+
+
 def test_sentences_change_with_the_numbers(usual, tmp_path: Path) -> None:
     _, page = usual
     harmful = invented_results(tmp_path, strength=-0.5)
@@ -115,7 +198,7 @@ def test_sentences_change_with_the_numbers(usual, tmp_path: Path) -> None:
 
 def test_every_figure_has_its_data_and_its_ids_are_unique(usual) -> None:
     _, page = usual
-    assert len(page.figures) == 9
+    assert len(page.figures) == 12
     assert set(page.data) == set(page.figures)
     assert len(page.ids) == len(set(page.ids))
     assert set(page.references) <= set(page.ids)
@@ -146,7 +229,7 @@ def test_figures_follow_the_theme(usual) -> None:
     _, page = usual
     assert "#fe00" not in page.source  # no stand-in colour is left
     drawings = re.findall(r"<svg.*?</svg>", page.source, re.S)
-    assert len(drawings) == 9
+    assert len(drawings) == 12
     for drawing in drawings:
         assert not re.search(r"#[0-9a-f]{6}\b", drawing), "a colour that does not follow the theme"
         assert "var(--" in drawing
@@ -285,7 +368,8 @@ def test_results_in_memory_have_no_calibration_plot_and_say_so(tmp_path: Path) -
 def test_any_shape_of_results_gives_a_whole_page(tmp_path: Path, settings: dict) -> None:
     page = report(invented_results(tmp_path, audits=len(settings) == 1, **settings), tmp_path)
     n_data = len(settings.get("data", ["one"]))
-    assert len(page.answers) == len(QUESTIONS) * n_data
+    assert list(page.answers_in) == QUESTIONS
+    assert all(len(found) % n_data == 0 for found in page.answers_in.values())
     assert len(page.texts["p.data"]) == n_data
     assert "nan" not in " ".join(text for texts in page.texts.values() for text in texts).lower().split()
     assert len(page.ids) == len(set(page.ids))
@@ -351,7 +435,14 @@ def test_two_protocols_of_one_data_set_stand_side_by_side(tmp_path: Path) -> Non
     )
     page = report(both, tmp_path)
     assert page.texts["p.data"] == ["town votes"]
-    assert len(page.answers) == 1 + 5 * 2
+    assert [len(page.answers_in[name]) for name in QUESTIONS] == [
+        1,
+        2,
+        3,
+        2,
+        2,
+        4,
+    ]  # prompts are those of the first alone
     assert {"data1-1-gains", "data1-2-gains"} <= set(page.figures)
     assert len(page.ids) == len(set(page.ids))
 

@@ -58,11 +58,12 @@ def parse_sizes(wanted: str | Sequence[str] | Mapping[str, Sequence[int]] | None
     if not wanted:
         return {}
     if isinstance(wanted, Mapping):
-        return {_axis(axis): _numbers(axis, [str(n) for n in numbers]) for axis, numbers in wanted.items()}
+        return {axis: _numbers(_axis(axis), [str(n) for n in numbers]) for axis, numbers in wanted.items()}
     found: dict[str, tuple[int, ...]] = {}
     for text in [wanted] if isinstance(wanted, str) else wanted:
-        axis, _, numbers = text.partition("=")
-        found[_axis(axis.strip())] = _numbers(axis.strip(), numbers.split(","))
+        name, _, numbers = text.partition("=")
+        axis = _axis(name.strip())
+        found[axis] = _numbers(axis, numbers.split(","))
     return found
 
 

@@ -48,7 +48,7 @@ def room_block(data: str, slug: str, audit: Mapping[str, Any] | None) -> Block:
 
 def room_sentence(audit: Mapping[str, Any]) -> str:
     """How much people disagree, how many are minorities, and what knowing them could gain."""
-    parts = [_disagreement(audit), _people(audit), _room(audit)]
+    parts = [_disagreement(audit), _people(audit), _room(audit), _decided(audit)]
     text = " ".join(part for part in parts if part)
     people = int(audit.get("n_users") or 0)
     if people < MINIMUM_PEOPLE:
@@ -108,6 +108,21 @@ def _room(audit: Mapping[str, Any]) -> str:
     if (room.get("upper") or {}).get("ceiling") is not None:
         return f"{text}; the consistency of these people leaves at most {100 * upper.value:.0f} points of room."
     return f"{text}; how consistent these people are is unknown, so there may be up to {100 * upper.value:.0f} points of room."
+
+
+def _decided(audit: Mapping[str, Any]) -> str:
+    """The decision, and how surely data like these would have shown a gain."""
+    decision = audit.get("decision") or {}
+    told = {"personalize": "personalize", "don't": "do not personalize", "collect": "collect more answers first"}
+    if decision.get("verdict") not in told:
+        return ""
+    text = f"The decision: {told[decision['verdict']]}"
+    if decision.get("power") is not None:
+        text += f"; data of this size would show such a gain with a power of {words.percent(decision['power'], 0)}"
+    if decision.get("need"):
+        need = decision["need"]
+        text += f", and {words.count(need['users'])} people with {words.answers(need['answers'])} each would be enough"
+    return f"{text}."
 
 
 def _findings(audit: Mapping[str, Any]) -> Table:

@@ -27,7 +27,7 @@ _DRAWN = 120
 _GOOD, _BAD = sentinel("good"), sentinel("bad")
 
 
-def prompts_of(panel: Panel, method: str | None) -> pl.DataFrame:
+def prompts_of(panel: Panel, method: str) -> pl.DataFrame:
     """The prompts of one method, from the largest gain to the smallest; of equal ones that with more people first."""
     found = panel.prompts.filter((pl.col("method") == method) & pl.col("gain").is_finite())
     return found.sort("gain", "n_users", "number", descending=[True, True, False])

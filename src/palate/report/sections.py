@@ -28,6 +28,7 @@ from palate.report.tables import (
     sureness_table,
 )
 from palate.report.view import BASELINE, Panel
+from palate.statistics import MINIMUM_PEOPLE
 
 __all__ = ["Scene", "benchmark_sections"]
 
@@ -68,8 +69,10 @@ def on_which_prompts(scene: Scene) -> Block | None:
     """The prompts, or items, on which knowing the person helps, and those on which it does not."""
     panel = scene.panel
     method = sentences.main_method(panel)
+    if method is None or panel.n_people(panel.reference) < MINIMUM_PEOPLE:
+        return None
     prompts = prompts_of(panel, method)
-    if len(prompts) < FEWEST_SHOWN or method is None:
+    if len(prompts) < FEWEST_SHOWN:
         return None
     drawing = prompts_plot(panel, method, prompts, f"{scene.slug}-prompts")
     tables = [prompts_table(prompts, method)]
