@@ -1,7 +1,7 @@
 """Simulated readers of the shipped replies: how near does each method come to what their known tastes allow?
 
     python benchmarks/corpus.py                      all worlds with SmolLM2 features, the first with MiniLM's too
-    python benchmarks/corpus.py --worlds pairs --folds-run 1 --configurations 0
+    python benchmarks/corpus.py --worlds topic --configurations 0 --methods "factor:rank=8,new_user_mean=average; hierarchical"
 
 About 400 training people with 60 answers each, new people with 100, on prompts that nobody trained on: five folds over the
 64 prompts, the new people being the same in all of them (in `pairs` they hold the 17 trait pairs of nobody else).
@@ -155,7 +155,10 @@ def _alike(a: pl.DataFrame, b: pl.DataFrame) -> bool:
 def targets(results: Results) -> dict[str, Any]:
     """AUC per method and k, and the three targets, with two-way intervals."""
     auc, methods, ks = curves(results)
-    ours, factor, most = "hierarchical", "factor", max(ks)
+    ours, factor = (
+        next(method for method in methods if method.startswith(name)) for name in ("hierarchical", "factor")
+    )
+    most = max(ks)
     way = (auc[ours, most] - auc["pooled", most]) / (auc[LINEAR, most] - auc["pooled", most])
     return {
         "auc": {method: {str(k): _interval(auc[method, k]) for k in ks} for method in methods},
