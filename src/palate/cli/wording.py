@@ -23,6 +23,7 @@ _PHRASES = {
 _FLAGS = {
     name: "--" + name.replace("_", "-")
     for name in (
+        "axes",
         "base_reward",
         "features",
         "folds",
