@@ -224,15 +224,15 @@ def score(exam: Exam, basis: np.ndarray, offset: np.ndarray, states: UserStates)
 # -- results ------------------------------------------------------------------------------------------------------------
 
 
-def cells(arguments: argparse.Namespace) -> Iterator[tuple[str, int, dict[str, list]]]:
-    """(data, seed, AUC by strategy), computed where they are not kept."""
+def cells(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, list]]]:
+    """(data, AUC by strategy) of every seed, computed where they are not kept."""
     for data in arguments.data.split(","):
         seeds = arguments.seeds if data == "pairs" else min(arguments.seeds, 3)
         for seed in range(arguments.first, arguments.first + seeds):
             path = arguments.folder / f"cell-{data}-{seed}.json"
             kept = read_json(path) if path.exists() else {}
             missing = [name for name in arguments.strategies.split(",") if name not in kept]
-            if missing:
+            if missing and not arguments.report:
                 started = time.perf_counter()
                 if data in ("polis", "convarg"):
                     exam = (polis_exam if data == "polis" else convarg_exam)(seed, arguments.folder)
@@ -245,40 +245,40 @@ def cells(arguments: argparse.Namespace) -> Iterator[tuple[str, int, dict[str, l
                 print(
                     f"{data} seed {seed}: {len(exam.people)} people, {time.perf_counter() - started:.0f} s", flush=True
                 )
-            yield data, seed, kept
+            yield data, {name: np.array(rows, float) for name, rows in kept.items()}
 
 
 def summary(arguments: argparse.Namespace) -> dict:
+    """AUC by strategy, differences from random on the same people, and whether what must come out did."""
     together: dict[str, dict[str, list]] = {}
-    for data, _, kept in cells(arguments):
-        for name, rows in kept.items():
-            together.setdefault(data, {}).setdefault(name, []).extend(rows)
-    result: dict = {}
+    for data, kept in cells(arguments):
+        for name, auc in kept.items():
+            together.setdefault(data, {}).setdefault(name, []).append((auc, kept["random"]))
+    result = {}
     for data, names in together.items():
-        auc = {name: np.array(rows, float) for name, rows in names.items()}
-        chance, last = auc["random"], KS.index(40)
-        block = {"people": len(chance), "auc": {}, "minus_random": {}}
-        for name, values in auc.items():
-            block["auc"][name] = dict(zip(map(str, KS), np.nanmean(values, axis=0).round(4).tolist(), strict=True))
-            gaps = [mean_over_users(values[:, j] - chance[:, j], rng=0) for j in range(1, len(KS))]
-            block["minus_random"][name] = {
-                str(k): [round(x, 4) for x in (gap.value, gap.low, gap.high)]
-                for k, gap in zip(KS[1:], gaps, strict=True)
-            }
-        early = mean_over_users(auc["ours"][:, KS.index(15)] - chance[:, last], rng=0)
-        block["ours_15_minus_random_40"] = [round(x, 4) for x in (early.value, early.low, early.high)]
-        lows = {k: gap[1] for k, gap in block["minus_random"]["ours"].items()}
-        reach = [k for j, k in enumerate(KS) if np.nanmean(auc["ours"][:, j]) >= np.nanmean(chance[:, last])]
-        block["ours_reaches_random_40_at"] = reach[0] if reach else None
-        block["verdicts"] = {
-            "never_below_random": all(low > -MARGIN for low in lows.values()),
-            "15_as_good_as_40": early.low > -MARGIN,
-        }
-        result[data] = block
-        for name, row in block["auc"].items():
-            print(f"{data:10} {name:13}", " ".join(f"{row[str(k)]:.3f}" for k in KS))
-        print(data, block["ours_15_minus_random_40"], block["ours_reaches_random_40_at"], block["verdicts"], flush=True)
+        result[data] = block = {"people": {}, "auc": {}, "minus_random": {}}
+        for name, pairs in names.items():
+            auc, chance = (np.concatenate(side) for side in zip(*pairs, strict=True))
+            means = np.nanmean(auc, axis=0)
+            block["people"][name] = len(auc)
+            block["auc"][name] = dict(zip(map(str, KS), means.round(4).tolist(), strict=True))
+            block["minus_random"][name] = {str(k): gap(auc[:, j], chance[:, j]) for j, k in enumerate(KS) if k}
+            if name == "ours":
+                late = chance[:, KS.index(40)]
+                early = block["ours_15_minus_random_40"] = gap(auc[:, KS.index(15)], late)
+                reach = [k for k, value in zip(KS, means, strict=True) if value >= np.nanmean(late)]
+                block["ours_reaches_random_40_at"] = reach[0] if reach else None
+                lows = [low for _, low, _ in block["minus_random"]["ours"].values()]
+                block["verdicts"] = {"never_below_random": min(lows) > -MARGIN, "15_as_good_as_40": early[1] > -MARGIN}
+            print(f"{data:8} {name:13}", " ".join(f"{value:.3f}" for value in means), len(auc))
+        print(data, *(block.get(key) for key in ("ours_15_minus_random_40", "ours_reaches_random_40_at", "verdicts")))
     return result
+
+
+def gap(values: np.ndarray, others: np.ndarray) -> list[float]:
+    """Mean difference over people and its 95 % interval."""
+    found = mean_over_users(values - others, rng=0)
+    return [round(float(x), 4) for x in (found.value, found.low, found.high)]
 
 
 def main() -> None:
@@ -288,6 +288,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="of the corpus; at most 3 of the other data")
     parser.add_argument("--first", type=int, default=1, help="first seed; 0 is for validation")
     parser.add_argument("--features", default="smollm2", help="of the corpus")
+    parser.add_argument("--report", action="store_true", help="only sum up the cells that are kept")
     parser.add_argument("--folder", type=Path, default=Path("build/benchmarks/ask"), help="where cells are kept")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)

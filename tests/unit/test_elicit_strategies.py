@@ -386,7 +386,12 @@ def test_the_confidence_radius_is_its_formula_and_moves_as_theory_says() -> None
 
 @pytest.mark.parametrize(
     ("setting", "says"),
-    [({"l2": 0.0}, "l2=0.0"), ({"bound": -1.0}, "bound=-1.0"), ({"delta": 1.0}, "delta=1.0"), ({"n_answers": -1}, "-1")],
+    [
+        ({"l2": 0.0}, "l2=0.0"),
+        ({"bound": -1.0}, "bound=-1.0"),
+        ({"delta": 1.0}, "delta=1.0"),
+        ({"n_answers": -1}, "-1"),
+    ],
 )
 def test_the_confidence_radius_refuses_what_means_nothing(setting, says: str) -> None:
     with pytest.raises(InputError, match=says):

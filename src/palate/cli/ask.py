@@ -272,7 +272,7 @@ def _columns(path: str | None) -> dict[str, list[str]] | None:
     table = open_table(path)
     if table.problems:
         raise DataError(f"{path}: {table.problems[0]}", table.problems)
-    columns = {name.strip().lower(): values.to_list() for name, values in table.columns.items()}
+    columns = {name.strip().lower(): list(values) for name, values in table.columns.items()}
     if "prompt" not in columns:
         raise DataError(f"{path}: no column prompt; a pool needs prompt, left and right, or prompt and reply")
     for name in {"prompt", "left", "right", "reply", "response", "text"} & columns.keys():

@@ -33,7 +33,6 @@ __all__ = [
     "pref",
     "pref_program",
     "random",
-    "sensitivity",
     "strategy",
     "thompson",
     "v_optimal",
@@ -189,9 +188,9 @@ def v_optimal(state: UserState, pool: Questions, method: Method, *, rng: RNGLike
         (n,) ≥ 0, nats per question.
     """
     seen = _margins(state, pool, method)
-    weight = sensitivity(seen)
-    of_pool = (seen.v * weight[:, None]).T @ seen.v / max(1, len(seen.v))
-    reach = np.einsum("nr,nr->n", seen.spread @ of_pool, seen.spread)
+    weight = seen.sensitivity
+    of_pool = (seen.v.T * weight) @ seen.v / max(1, len(seen.v))
+    reach = np.einsum("rn,rn->n", of_pool @ seen.spread.T, seen.spread.T)
     return 0.5 * weight * reach
 
 
@@ -256,15 +255,6 @@ def _slope(logit: np.ndarray) -> np.ndarray:
     """σ′, without overflow."""
     p = 0.5 + 0.5 * np.tanh(0.5 * logit)
     return p * (1.0 - p)
-
-
-def sensitivity(seen: Margins) -> np.ndarray:
-    """(n,) κ² p (1 − p): squared slope of an answer's probability in the logit, over the answer's variance.
-
-    The slope of p = σ(κ mean) is κ p (1 − p), and p (1 − p) is the variance.
-    """
-    shrink = 1.0 / (1.0 + np.pi / 8.0 * (seen.variance + seen.noise))
-    return shrink * _slope(np.sqrt(shrink) * seen.mean)
 
 
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(

@@ -127,6 +127,7 @@ class Session:
         if not self.pool.v.any():
             raise InputError("all replies of the pool are the same to this model; write replies that differ more")
         self._items = items
+        self._sides: dict[int, bool] = {}
         self._current: int | None = None
         self._states = [self.prior]
         self._standing: Standing | None = None
@@ -216,7 +217,7 @@ class Session:
             return f"{self.n_answers} questions were answered, as many as were wanted"
         if not self._open().any():
             return f"all {len(self.table)} questions of the pool were asked"
-        if self.n_answers == 0:
+        if self.n_answers == 0 or self.config.min_gain == self.config.narrow == 0:
             return None
         now = self.standing
         if now.gain < self.config.min_gain:
@@ -290,7 +291,9 @@ class Session:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _flipped(self, number: int) -> bool:
-        return bool(derive(self.seed, "side", number).random() < 0.5)
+        if number not in self._sides:
+            self._sides[number] = bool(derive(self.seed, "side", number).random() < 0.5)
+        return self._sides[number]
 
     def _open(self) -> np.ndarray:
         """(n,) questions that were not asked."""
@@ -334,7 +337,7 @@ class Session:
 
 def _askable(model: AskingRewardModel) -> LinearMethod:
     method = model.method
-    if not method.traits.linear:
+    if not (method.traits.linear and method.traits.posterior):
         raise InputError(
             f"{method.name} has no posterior over a person's weights, so no question is better than another; "
             "fit hierarchical or factor"

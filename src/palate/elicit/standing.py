@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate.elicit.acquisition import sensitivity
 from palate.elicit.pool import PreparedPool, margins
 from palate.models.linear import LinearMethod
 from palate.types import UserState
@@ -31,11 +30,9 @@ def standing(state: UserState, pool: PreparedPool, method: LinearMethod, open_: 
     """How well a person is known by a pool of questions, of which those in `open_` (n,) may still be asked."""
     seen = margins(state, pool, method)
     # Half the squared correlation of the answer with the person's logit: their mutual information while it is small.
-    weight = sensitivity(seen)
-    explained = weight * seen.variance
+    explained = seen.sensitivity * seen.variance
     gain = float(np.max(explained, where=open_, initial=0.0) / (2.0 * np.log(2.0)))
-    shrink = 1.0 / (1.0 + np.pi / 8.0 * (seen.variance + seen.noise))
-    p = 0.5 + 0.5 * np.tanh(0.5 * np.sqrt(shrink) * seen.mean)
+    p = seen.probability
     return Standing(gain, float(np.mean(np.sqrt(explained * p * (1.0 - p)))))
 
 

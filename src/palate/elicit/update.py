@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from palate.models.likelihood import adapt_users
+from palate.models.likelihood import adapt_users, objective
 from palate.models.newton import inverse
 
 __all__ = ["one_person"]
 
-_MOST_STEPS = 12
+_MOST_STEPS = 30
+_SHORTEST = 1e-6
 _TOLERANCE = 1e-5
 """On the Newton decrement, in posterior standard deviations; see `adapt_users`."""
 
@@ -41,11 +42,17 @@ def one_person(
         slope = (weight * (probability - label)) @ v + precision @ (mode - mean)
         bend = v.T @ ((weight * probability * (1.0 - probability))[:, None] * v) + precision
         step = np.linalg.solve(bend, slope)
-        # A step that moves no logit by more than 1 surely lowers the objective (Bach 2010, prop. 1).
+        decrement, length = float(slope @ step), 1.0
+        # A step that moves no logit by more than 1 surely lowers the objective (Bach 2010, prop. 1); others are halved.
         if len(v) and np.abs(v @ step).max() > 1.0:
-            break
-        mode -= step
-        if slope @ step <= _TOLERANCE**2:
+            here = objective(mode, v, label, weight, offset, precision=precision, mean=mean)
+            while length > _SHORTEST:
+                there = objective(mode - length * step, v, label, weight, offset, precision=precision, mean=mean)
+                if there <= here - 0.1 * length * decrement:
+                    break
+                length *= 0.5
+        mode -= length * step
+        if decrement <= _TOLERANCE**2:
             return mode, inverse(bend)
     user = np.zeros(len(v), np.int64)
     far, covariance = adapt_users(v, label, weight, user, 1, mean=mean, precision=precision, offset=offset)
