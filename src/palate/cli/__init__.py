@@ -11,6 +11,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line on `sys.argv`."""
-    from palate.cli.app import app
+    try:
+        from palate.cli.app import app
 
-    app(prog_name="palate")
+        app(prog_name="palate")
+    except KeyboardInterrupt:  # while Python still imports; the verbs see to it themselves
+        raise SystemExit(130) from None

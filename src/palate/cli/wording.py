@@ -11,7 +11,6 @@ _PHRASES = {
     "on_error='skip'": "--skip-bad",
     "features=None": "--features none",
     "final=True": "--final",
-    "final=False": "nobody set aside",
     "save it with people=True, or adapt to their choices": "fit it again, or use palate adapt on their choices",
     "it must be history or heldout, or pass part=None": "it must be history or heldout; mend it, or rename the column",
     "write one with save_pretrained": "write one with palate fit",
@@ -19,6 +18,12 @@ _PHRASES = {
     "add it, or name it with columns=": "add it, or rename the right one",
 }
 """What is said differently as a whole."""
+
+_SHARES = re.compile(
+    r"(?<=more people), or a larger \w+(?: or \w+_share)?|a larger \w+_share, or (?=more rows)"
+    r"|, or smaller test and validation shares"
+)
+"""Settings of a split, which no flag sets."""
 
 _FLAGS = {
     name: "--" + name.replace("_", "-")
@@ -45,4 +50,5 @@ def for_terminal(message: str) -> str:
     """The message with the flags of the command line in place of Python's arguments."""
     for python, words in _PHRASES.items():
         message = message.replace(python, words)
+    message = _SHARES.sub("", message)
     return _ARGUMENT.sub(lambda found: _FLAGS[found[1]] + (" " if re.match(r"[\w'\"({\[-]", found[2]) else ""), message)

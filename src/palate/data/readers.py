@@ -158,6 +158,8 @@ def from_rows(rows: Iterable[tuple[int, Any]], table: RawTable) -> RawTable:
 
 
 def _open_file(path: Path, max_line_bytes: int) -> RawTable:
+    if path.is_dir():
+        raise DataError(f"{path}: a folder; give one of the files in it")
     kind = path.suffix.lower()
     if kind not in _FILE_READERS:
         raise DataError(

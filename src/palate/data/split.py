@@ -42,8 +42,8 @@ _FIX = {
     "validation_test": "more people, or a larger validation_people or validation_share",
     "new_history": "more people, or a larger test_people",
     "new_test": "more people, or a larger test_people or test_share",
-    "final_history": "more people, or final=False",
-    "final_test": "more people, or final=False",
+    "final_history": "more people",
+    "final_test": "more people",
 }
 
 
@@ -226,5 +226,5 @@ def _check_cells(result: Split, required: Sequence[str]) -> None:
         dropped = f" ({', '.join(f'{n:,} rows dropped: {why}' for why, n in result.dropped.items() if n)})"
         raise SplitError(
             f"the {result.protocol} split leaves {', '.join(empty)} empty{dropped if dropped != ' ()' else ''}; "
-            f"it needs {_FIX[empty[0]]}; or another seed"
+            f"it needs {_FIX[empty[0]]}{', or fewer people set aside' if len(result.final_users) else ''}; or another seed"
         )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -40,9 +43,9 @@ def run_jobs(
             yield run_cell(job, folder, progress)
         return
     context = multiprocessing.get_context("spawn")
-    started = context.Event()
+    started, stopped = context.Event(), context.Event()
     threads = max(1, (os.cpu_count() or 1) // workers)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(threads, started))
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(threads, started, stopped))
     try:
         yield from _run_in(pool, jobs, folder, workers, progress)
     except BrokenProcessPool:
@@ -53,6 +56,7 @@ def run_jobs(
         # This is a worker that runs the caller's script again, for want of a guard; the caller is told, not each worker.
         raise SystemExit(1) from None
     finally:
+        stopped.set()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -60,17 +64,31 @@ def _run_in(
     pool: ProcessPoolExecutor, jobs: Iterable[Job], folder: Path, workers: int, progress: Progress
 ) -> Iterator[dict[str, Any]]:
     """The cells as the pool finishes them, with no more jobs handed out than there are workers."""
-    waiting: set[Future[dict[str, Any]]] = set()
+    waiting: set[Future[Any]] = set()
     for job in jobs:
         if job.dataset is not None:  # a model on texts holds connections that stay in this process
             yield run_cell(job, folder, progress)
             continue
-        waiting.add(pool.submit(run_cell, job, folder))
+        with _deaf_children():
+            waiting.add(pool.submit(_work, job, folder))
         if len(waiting) >= workers:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
     for future in waiting:
         yield future.result()
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes begun here ignore Ctrl-C until they are ready for it: the terminal sends it to them too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set this
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _why_broken(workers: int, started: bool) -> str:
@@ -85,11 +103,29 @@ def _why_broken(workers: int, started: bool) -> str:
     )
 
 
-def _begin(threads: int, started: Event) -> None:
-    """In a worker: say that it runs, and keep its linear algebra to its part of the cores."""
+# -- in a worker ------------------------------------------------------------------------------------------------------
+
+_stopped: Event | None = None
+
+
+def _begin(threads: int, started: Event, stopped: Event) -> None:
+    """Say that the worker runs, keep its linear algebra to its part of the cores, and let Ctrl-C end it quietly."""
+    global _stopped
     import torch
     from threadpoolctl import threadpool_limits
 
+    _stopped = stopped
     started.set()
     threadpool_limits(threads)
     torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(number: int, frame: object) -> None:
+    """Unwind, so that no half-written file stays, and print nothing: the parent tells the user."""
+    raise SystemExit(128 + number)
+
+
+def _work(job: Job, folder: Path) -> dict[str, Any] | None:
+    """One cell; None where nobody waits for it any more."""
+    return None if _stopped is not None and _stopped.is_set() else run_cell(job, folder)
