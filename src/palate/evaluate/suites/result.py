@@ -1,0 +1,136 @@
+"""What a suite found, beside what was published: rows, words, and three files."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from palate.files import write_json, write_text
+
+__all__ = ["Finding", "SuiteResult"]
+
+COLUMNS = ("setting", "answers", "value", "deviation", "seeds", "published", "published_deviation", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came out.
+
+    Args:
+        rows: dictionaries of `figure setting answers metric value deviation seeds published published_deviation note`; what
+            does not apply is None.
+        words: figure -> sentences on what agrees and what does not.
+        titles: figure -> title, in the order of the report.
+        preface: what a reader must know to read the numbers.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    words: Mapping[str, Sequence[str]]
+    titles: Mapping[str, str]
+    preface: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """A suite that was run.
+
+    Args:
+        suite: its name.
+        title: in a line.
+        source: what it stands beside.
+        finding: rows and words.
+        manifest: settings, number of cells, seconds and versions.
+    """
+
+    suite: str
+    title: str
+    source: str
+    finding: Finding
+    manifest: Mapping[str, Any]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows as plain dictionaries."""
+        return [dict(row) for row in self.finding.rows]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, JSON-able."""
+        return {
+            "suite": self.suite,
+            "title": self.title,
+            "source": self.source,
+            "preface": list(self.finding.preface),
+            "words": {name: list(lines) for name, lines in self.finding.words.items()},
+            "rows": self.rows,
+            "manifest": dict(self.manifest),
+        }
+
+    def write(self, folder: str | os.PathLike[str]) -> None:
+        """`suite.json`, `suite.md` and `suite.html` in a folder, each atomically."""
+        folder = Path(folder)
+        write_json(folder / "suite.json", self.to_dict())
+        write_text(folder / "suite.md", self.to_markdown())
+        write_text(folder / "suite.html", self.to_html())
+
+    def to_markdown(self) -> str:
+        """A section with a table for each figure, then the words."""
+        parts = [f"# {self.title}", *self.finding.preface, *self._about()]
+        for figure, title in self.finding.titles.items():
+            names, body = _table([row for row in self.finding.rows if row["figure"] == figure])
+            if not body:
+                continue
+            lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+            lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in body]
+            parts += [f"## {title}", "\n".join(lines), *self.finding.words.get(figure, ())]
+        return "\n\n".join(parts) + "\n"
+
+    def to_html(self) -> str:
+        """The same as one offline page."""
+        parts = [f"<h1>{html.escape(self.title)}</h1>"]
+        parts += [f"<p>{html.escape(line)}</p>" for line in (*self.finding.preface, *self._about())]
+        for figure, title in self.finding.titles.items():
+            names, body = _table([row for row in self.finding.rows if row["figure"] == figure])
+            if not body:
+                continue
+            head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
+            rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
+            parts += [f"<h2>{html.escape(title)}</h2>"]
+            parts += [f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>']
+            parts += [f"<p>{html.escape(line)}</p>" for line in self.finding.words.get(figure, ())]
+        return _PAGE.format(title=html.escape(self.title), body="\n".join(parts))
+
+    def _about(self) -> list[str]:
+        seconds = self.manifest["seconds_computing"]
+        quick = " A quick run: it shows the form, and its numbers mean little." if self.manifest["quick"] else ""
+        return [f"{self.manifest['cells']} cells, {seconds:.0f} s of computing. Published: {self.source}.{quick}"]
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Column heads and cells as texts; columns in which nothing stands are left out."""
+    used = [name for name in COLUMNS if any(row.get(name) not in (None, "") for row in rows)]
+    return [name.replace("_", " ") for name in used], [[_cell(row.get(name)) for name in used] for row in rows]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+.wide {{ overflow-x: auto }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
+th, td {{ padding: .25rem .75rem; text-align: left; border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent) }}
+</style></head><body>
+{body}
+</body></html>
+"""
