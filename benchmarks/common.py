@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.evaluate.benchmark import benchmark
+from palate.evaluate.contenders import method_names
 from palate.evaluate.results import Results
 from palate.evaluate.tuning import Budget
 from palate.files import write_json
@@ -20,19 +21,12 @@ SHOWN = ("accuracy", "accuracy_gain", "log_loss_gain")
 
 def options(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--methods", default=",".join(METHODS), help="methods, separated by spaces or semicolons")
+    parser.add_argument("--methods", default=",".join(METHODS), help="as of palate bench")
     parser.add_argument("--folder", type=Path, default=Path("build/benchmarks"), help="where cells are kept")
     parser.add_argument("--configurations", type=int, default=4, help="settings tried when tuning; 0 does not tune")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--final", action="store_true", help="score the people who were set aside")
     return parser
-
-
-def methods(text: str) -> list[str]:
-    """`factor:rank=4,l2=1; hierarchical` -> its parts; commas separate methods too where no setting follows."""
-    if ";" in text or ":" in text:
-        return [part.strip() for part in text.split(";") if part.strip()]
-    return [part.strip() for part in text.replace(",", " ").split()]
 
 
 def run(
@@ -42,7 +36,7 @@ def run(
     started = time.perf_counter()
     results = benchmark(
         data,
-        methods=[*methods(arguments.methods), *more],
+        methods=[*method_names(arguments.methods), *more],
         out=arguments.folder / (f"{name}-final" if arguments.final else name),
         tune=arguments.configurations > 1,
         budget=Budget(configurations=max(1, arguments.configurations)),
