@@ -44,6 +44,8 @@ PACKAGES = (
     "palate.models.reward_model",
     "palate.models.export",
     "palate.elicit",
+    "palate.elicit.profile",
+    "palate.elicit.study",
     "palate.simulate",
     "palate.evaluate",
     "palate.evaluate.audit",
