@@ -135,8 +135,8 @@ def test_loss_and_one_gradient_step(rows, tokens, kind, monkeypatch):
     before = {name: array.astype(np.float64) for name, array in weights_of(fresh).items()}
     offset = np.linspace(-0.4, 0.4, len(rows))
     people = [torch.from_numpy(np.flatnonzero(rows.user == u)) for u in range(3)]
-    draw = lambda own, *_: (own[:n_context], own[n_context : n_context + n_targets])  # noqa: E731
-    monkeypatch.setattr("palate.models.gpo._draw", draw)
+    fixed = lambda own, *_: (own[:n_context], own[n_context : n_context + n_targets])  # noqa: E731
+    monkeypatch.setattr("palate.models.gpo.draw", fixed)
     table = torch.from_numpy(rows.items.features)
     objective = method._loss(fresh, table, Rows.of(rows, offset), people)
     record = train(fresh, objective, 3, method.config, rng=np.random.default_rng(0))

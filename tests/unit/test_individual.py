@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palate.models import individual, make
+from palate.models import make, span
 from palate.models.likelihood import fit_weights, objective
 from palate.models.shared import SharedReward, pair_scale
 from palate.testing import identity_town, lone_people
@@ -24,7 +24,7 @@ def wide(n_users=6, n_items=40, dim=30, seed=0):
 
 @pytest.mark.parametrize("cells", [1 << 22, 100])
 def test_each_person_is_their_own_logistic_regression(monkeypatch, cells):
-    monkeypatch.setattr(individual, "_CELLS", cells)
+    monkeypatch.setattr(span, "_CELLS", cells)
     rows = wide()
     method = make("individual", l2=2.5).fit(rows)
     x = rows.items.features / pair_scale(rows)

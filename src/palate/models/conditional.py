@@ -25,9 +25,9 @@ import torch
 from pydantic import Field
 from scipy.special import expit
 from torch import Tensor, nn
-from torch.nn import functional
 
 from palate.models.base import Method, Traits
+from palate.models.placement import Margin, PersonRows, learn_prior, place, runs_of_people
 from palate.models.training import (
     Rows,
     Scaling,
@@ -129,57 +129,39 @@ class Conditional(Method):
             self.states_ = self._states(comparisons.n_users)
             self.prior_ = self._states(1)
             return
-        self._learn_prior(comparisons, offset, people.astype(np.float64))
+        self.prior_mean_, self.prior_precision_ = learn_prior(
+            self._margin(comparisons),
+            PersonRows.of(comparisons, offset),
+            people.astype(np.float64),
+            comparisons.counts() > 0,
+        )
         self.states_ = self._adapt(comparisons, offset)
         self.prior_ = self._states(1, {"embedding": self.prior_mean_[None]})
-
-    def _learn_prior(self, comparisons: Comparisons, offset: np.ndarray, people: np.ndarray) -> None:
-        """One EM step: mean and covariance of the training embeddings, each as uncertain as its rows leave it."""
-        seen = comparisons.counts() > 0
-        rows = _Rows.of(comparisons, offset, Scaling(self.mean_, self.scale_))
-        _, _, curvature = _derivatives(self._network(), rows, torch.from_numpy(people))
-        posterior = np.linalg.inv(curvature.numpy() + np.eye(people.shape[1]))
-        self.prior_mean_ = people[seen].mean(0)
-        deviation = people[seen] - self.prior_mean_
-        covariance = (deviation.T @ deviation + posterior[seen].sum(0)) / seen.sum()
-        self.prior_precision_ = np.linalg.inv(covariance)
 
     def _adapt(self, comparisons: Comparisons, offset: np.ndarray) -> UserStates:
         """Embeddings that maximise the posterior with the network frozen, all people at once."""
         if self.config.mode == "prefix":
             return self.prior_.repeat(comparisons.n_users)
-        network, scaling = self._network(), Scaling(self.mean_, self.scale_)
         embedding = np.tile(self.prior_mean_, (comparisons.n_users, 1))
-        for people in _groups(comparisons.counts()):
-            number = np.full(comparisons.n_users, -1)
-            number[people] = 0
-            mask = number[comparisons.user] == 0
-            rows = _Rows.of(comparisons.for_users(people), offset[mask], scaling)
-            embedding[people] = self._place(network, rows, len(people))
+        for people in runs_of_people(comparisons.counts()):
+            own = np.isin(comparisons.user, people)
+            rows = comparisons.for_users(people)
+            embedding[people] = place(
+                self._margin(rows),
+                PersonRows.of(rows, offset[own]),
+                len(people),
+                self.prior_mean_,
+                self.prior_precision_,
+                steps=self.config.adapt_steps,
+            )
         return self._states(comparisons.n_users, {"embedding": embedding})
 
-    def _place(self, network: ConditionalNetwork, rows: _Rows, count: int) -> np.ndarray:
-        """(count, user_dim) modes, by Gauss-Newton with a damping of its own for every person.
-
-        A step that does not lower a person's objective is taken back and tried shorter; the others are not held up.
-        """
-        mean, precision = torch.from_numpy(self.prior_mean_), torch.from_numpy(self.prior_precision_)
-        here = mean.repeat(count, 1)
-        value, gradient, curvature = _posterior(network, rows, here, mean, precision)
-        damping = torch.full((count, 1, 1), 1e-3, dtype=here.dtype)
-        for _ in range(self.config.adapt_steps):
-            damped = curvature + damping * torch.diag_embed(curvature.diagonal(dim1=1, dim2=2))
-            step = torch.linalg.solve(damped, gradient[..., None])[..., 0]
-            trial = _posterior(network, rows, here - step, mean, precision)
-            better = trial[0] < value
-            here = torch.where(better[:, None], here - step, here)
-            value = torch.where(better, trial[0], value)
-            gradient = torch.where(better[:, None], trial[1], gradient)
-            curvature = torch.where(better[:, None, None], trial[2], curvature)
-            damping = torch.where(better[:, None, None], damping / 5, damping * 5).clamp(1e-9, 1e9)
-            if float((step * gradient).sum(1).abs().max()) < 1e-12:
-                break
-        return here.numpy()
+    def _margin(self, comparisons: Comparisons) -> Margin:
+        """The margins of rows as a function of the embedding of each row's person."""
+        network, scaling = self._network(), Scaling(self.mean_, self.scale_)
+        sides = (comparisons.left, comparisons.right)
+        left, right = (torch.from_numpy(scaling(comparisons.items.take(side))).double() for side in sides)
+        return lambda own: network.rewards(left, own) - network.rewards(right, own)
 
     def _prefer(
         self, left: Items, right: Items, states: UserStates, user_index: np.ndarray, offset: np.ndarray
@@ -214,61 +196,6 @@ class Conditional(Method):
         network = self.module(self.dim_, 1, 0)
         network.people = None
         return load_weights(network, self.weights_).double().requires_grad_(False)
-
-
-class _Rows:
-    """Comparisons as float64 tensors: scaled features of both sides, person, label, weight and offset."""
-
-    def __init__(self, left: Tensor, right: Tensor, user: Tensor, label: Tensor, weight: Tensor, offset: Tensor):
-        self.left, self.right, self.user = left, right, user
-        self.label, self.weight, self.offset = label, weight, offset
-
-    @classmethod
-    def of(cls, comparisons: Comparisons, offset: np.ndarray, scaling: Scaling) -> _Rows:
-        sides = [scaling(comparisons.items.take(side)) for side in (comparisons.left, comparisons.right)]
-        columns = [*sides, comparisons.user.astype(np.int64), comparisons.label, comparisons.weight, offset]
-        tensors = [torch.from_numpy(np.array(column)) for column in columns]
-        return cls(*(tensor if tensor.dtype == torch.int64 else tensor.double() for tensor in tensors))
-
-
-def _derivatives(network: ConditionalNetwork, rows: _Rows, people: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Negative log-likelihood (n,), its gradient (n, q) and Gauss-Newton curvature (n, q, q) in each embedding.
-
-    Row i's margin depends on its own person's embedding only, so one backward pass through a copy of the embedding per
-    row gives every ∂margin/∂e.
-    """
-    own = people[rows.user].requires_grad_(True)
-    margin = network.rewards(rows.left, own) - network.rewards(rows.right, own)
-    (slope,) = torch.autograd.grad(margin.sum(), own)
-    logit = (margin + rows.offset).detach()
-    chance = torch.sigmoid(logit)
-    loss = rows.weight * (functional.softplus(logit) - rows.label * logit)
-    gradient = (rows.weight * (chance - rows.label))[:, None] * slope
-    curvature = (rows.weight * chance * (1.0 - chance))[:, None, None] * slope[:, :, None] * slope[:, None, :]
-    count, width = people.shape
-    return (
-        people.new_zeros(count).index_add(0, rows.user, loss),
-        people.new_zeros(count, width).index_add(0, rows.user, gradient),
-        people.new_zeros(count, width, width).index_add(0, rows.user, curvature),
-    )
-
-
-def _posterior(
-    network: ConditionalNetwork, rows: _Rows, people: Tensor, mean: Tensor, precision: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`_derivatives` plus those of the prior N(mean, precision⁻¹)."""
-    value, gradient, curvature = _derivatives(network, rows, people)
-    pull = (people - mean) @ precision
-    return value + 0.5 * (pull * (people - mean)).sum(1), gradient + pull, curvature + precision
-
-
-def _groups(counts: np.ndarray) -> list[np.ndarray]:
-    """People who have rows, in runs of about `_CELLS` rows."""
-    people = np.flatnonzero(counts)
-    if not len(people):
-        return []
-    run = np.cumsum(counts[people]) // _CELLS
-    return np.split(people, np.flatnonzero(np.diff(run)) + 1)
 
 
 def _part(items: Items, part: slice) -> Items:

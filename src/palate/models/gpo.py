@@ -14,7 +14,6 @@ Source: Zhao, Dang and Grover 2023, "Group Preference Optimization", eq. 4 and Â
 
 from __future__ import annotations
 
-import hashlib
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from palate.models.base import Method, Traits
+from palate.models.context import between, draw, kept_rows, padded, rows_by_person
 from palate.models.gpo_network import GPONetwork, Tokens
 from palate.models.training import Loss, Rows, Scaling, TrainingConfig, build, load_weights, train, weights_of
 from palate.progress import Progress
@@ -126,7 +126,7 @@ class GPO(Method):
         self.mean_, self.scale_ = scaling.mean, scaling.scale
         network = self.module(self.dim_, comparisons.n_users, rng)
         rows = Rows.of(comparisons, offset)
-        people = [torch.from_numpy(own) for own in _rows_by_person(rows.user.numpy()) if len(own)]
+        people = [torch.from_numpy(own) for own in rows_by_person(rows.user.numpy()) if len(own)]
         table = torch.from_numpy(scaling(comparisons.items))
         loss = self._loss(network, table, rows, people)
         train(network, loss, len(people), self.config, rng=rng, progress=progress, what="gpo")
@@ -140,10 +140,10 @@ class GPO(Method):
         per_question = gaussian_loss if config.loss == "gaussian" else _bernoulli_loss
 
         def loss(units: Tensor, generator: torch.Generator) -> Tensor:
-            n_context = _between(config.min_context, config.context, generator)
-            n_targets = _between(config.min_targets or config.targets, config.targets, generator)
-            drawn = [_draw(people[unit], n_context, n_targets, generator) for unit in units.tolist()]
-            (context, shown), (target, asked) = (_padded(part) for part in zip(*drawn, strict=True))
+            n_context = between(config.min_context, config.context, generator)
+            n_targets = between(config.min_targets or config.targets, config.targets, generator)
+            drawn = [draw(people[unit], n_context, n_targets, generator) for unit in units.tolist()]
+            (context, shown), (target, asked) = (padded(part) for part in zip(*drawn, strict=True))
             tokens = network.context_tokens(table[rows.left[context]], table[rows.right[context]], rows.label[context])
             weight = (rows.weight[context] * shown)[..., None].expand(tokens.shape[:-1])
             items = torch.stack([table[rows.left[target]], table[rows.right[target]]], 2)
@@ -157,7 +157,7 @@ class GPO(Method):
 
     def _adapt(self, comparisons: Comparisons, offset: np.ndarray) -> UserStates:
         """Stores the embedded answers; `offset` is not shown to the network, it enters the final logit only."""
-        kept = comparisons.take(_kept_rows(comparisons, self.config.context))
+        kept = comparisons.take(kept_rows(comparisons, self.config.context))
         order, _ = kept.by_user()
         kept = kept.take(order)
         network, table = self._network(), Scaling(self.mean_, self.scale_)
@@ -197,7 +197,7 @@ class GPO(Method):
         """
         network, tokens, weights = self._network(), states.ragged["token"], states.ragged["weight"]
         blocks = [
-            rows[start : start + _BLOCK] for rows in _rows_by_person(person) for start in range(0, len(rows), _BLOCK)
+            rows[start : start + _BLOCK] for rows in rows_by_person(person) for start in range(0, len(rows), _BLOCK)
         ]
         lengths = np.diff(tokens.offsets)
         blocks.sort(key=lambda rows: (lengths[person[rows[0]]], len(rows)))
@@ -238,34 +238,9 @@ def _bernoulli_loss(mean: Tensor, log_deviation: Tensor, label: Tensor, offset: 
     return functional.binary_cross_entropy_with_logits(logit, label, reduction="none")
 
 
-def _between(low: int, high: int, generator: torch.Generator) -> int:
-    """A whole number from `low` to `high`, both included."""
-    return int(torch.randint(low, high + 1, (), generator=generator))
-
-
-def _draw(own: Tensor, n_context: int, n_targets: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Context and target rows of one person, disjoint; at least one target, as many of both as there are."""
-    own = own[torch.randperm(len(own), generator=generator)]
-    n_context = min(n_context, len(own) - 1)
-    return own[:n_context], own[n_context : n_context + n_targets]
-
-
-def _padded(parts: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """(b, longest) row numbers, padded with 0, and the mask of what is real."""
-    index = torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
-    length = torch.tensor([len(part) for part in parts])
-    return index, torch.arange(index.shape[1]) < length[:, None]
-
-
 def _stacked(arrays: list[np.ndarray]) -> Tensor:
     """(b, longest, ...) float64, padded with zeros."""
     return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(a).double() for a in arrays], batch_first=True)
-
-
-def _rows_by_person(person: np.ndarray) -> list[np.ndarray]:
-    """The rows of each person who has any, in order of the person's number."""
-    order = np.argsort(person, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(person[order])) + 1) if len(order) else []
 
 
 def _batches(blocks: list[np.ndarray], lengths: list[int]) -> list[list[np.ndarray]]:
@@ -280,32 +255,3 @@ def _batches(blocks: list[np.ndarray], lengths: list[int]) -> list[list[np.ndarr
         batches[-1].append(block)
         widest = max(widest, tokens)
     return batches
-
-
-def _kept_rows(comparisons: Comparisons, limit: int) -> np.ndarray:
-    """Rows to remember: all with weight, and of who has more than `limit` of them the most recent.
-
-    Without times it is `limit` of them at random, fixed by their content, so that their order does not matter.
-    """
-    rows = np.flatnonzero(comparisons.weight > 0)
-    user = comparisons.user[rows]
-    if np.bincount(user, minlength=1).max() <= limit:
-        return rows
-    age = -comparisons.time[rows] if comparisons.time is not None else _lots(comparisons.take(rows))
-    order = np.lexsort([age, user])
-    first = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=comparisons.n_users))])
-    rank = np.arange(len(order)) - first[user[order]]
-    return np.sort(rows[order[rank < limit]])
-
-
-def _lots(comparisons: Comparisons) -> np.ndarray:
-    """(m,) numbers in [0, 1) that depend on a row's two items and answer alone, whichever side is left."""
-    used, index = np.unique(np.concatenate([comparisons.left, comparisons.right]), return_inverse=True)
-    item = np.array([_hash(row.tobytes()) for row in comparisons.items.features[used]])
-    left, right = item[index[: len(comparisons)]], item[index[len(comparisons) :]]
-    answer = comparisons.label
-    return (left * (1.0 + answer) + right * (2.0 - answer)) * 1e3 % 1.0
-
-
-def _hash(content: bytes) -> float:
-    return int.from_bytes(hashlib.blake2b(content, digest_size=6).digest(), "little") / 2**48
