@@ -17,7 +17,7 @@ from palate.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from palate.elicit import Session
-    from palate.elicit.profile import Axis, Taste
+    from palate.elicit.profile import Axis
     from palate.elicit.session import Choice
     from palate.models.personal import Question
 
@@ -139,7 +139,7 @@ def _converse(session: Session, axes: Sequence[Axis], folder: Path, tell: Tell) 
         session.save(folder)
         if session.n_answers:
             tastes = profile(session.state, axes)[:_SHOWN_AXES]
-            tell("", "   so far: " + "; ".join(_in_words(taste) for taste in tastes))
+            tell("", "   so far: " + "; ".join(map(str, tastes)))
     session.save(folder)
 
 
@@ -180,12 +180,6 @@ def _clean(text: str) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
-def _in_words(taste: Taste) -> str:
-    liked, value = (taste.axis.more, taste.value) if taste.value >= 0 else (taste.axis.less, -taste.value)
-    low, high = (taste.low, taste.high) if taste.value >= 0 else (-taste.high, -taste.low)
-    return f"{liked} {value:+.2f} ({low:+.2f} to {high:+.2f})"
-
-
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
@@ -217,7 +211,7 @@ def _finish(session: Session, axes: Sequence[Axis], folder: Path, out: Path | No
     show("", f"done: {session.stopped}" if session.stopped else f"saved after {session.n_answers} answers")
     if session.n_answers:
         show("", "your taste, in logits for one standard deviation more of it, with 90 % intervals (* sure):")
-        show(*(f"  {'*' if taste.sure else ' '} {_in_words(taste)}" for taste in tastes))
+        show(*(f"  {'*' if taste.sure else ' '} {taste}" for taste in tastes))
         for asked, probability in told:
             show("", f"on a question you were not asked: {_clean(asked.prompt)}", "")
             liked, sure = (asked.left, probability) if probability >= 0.5 else (asked.right, 1.0 - probability)

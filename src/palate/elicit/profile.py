@@ -81,8 +81,10 @@ class Taste:
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
-        liked = self.axis.more if self.value >= 0 else self.axis.less
-        return f"{liked} {abs(self.value):.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+        """In words, turned so that what the person likes more counts as positive."""
+        if self.value >= 0:
+            return f"{self.axis.more} {self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
+        return f"{self.axis.less} {-self.value:+.2f} ({-self.high:+.2f} to {-self.low:+.2f})"
 
 
 def axis_names(method: Method, items: Items, texts: Sequence[tuple[str, str]], *, most: int = 6) -> list[Axis]:
