@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from palate.cli.bench_suite import run_named_suite
 from palate.cli.bench_views import (
     choices,
     comparison_tables,
@@ -87,6 +88,13 @@ def bench(
         tuple[Path, Path] | None,
         typer.Option("--compare", metavar="A B", help="Compare two results folders, B with A, on the same cells."),
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Instead of FILE: a published protocol (pref), beside its published numbers."
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="With --suite: a small version, in a minute.")] = False,
     user_column: UserColumn = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
@@ -105,8 +113,14 @@ def bench(
       palate bench choices.csv -o results --sizes users=50,100,200 --sizes comparisons --dry-run
       palate bench choices.csv -o results --group-column country
       palate bench --compare before after
+      palate bench --suite pref -o pref --quick
     """
     from palate import api
+
+    if suite is not None:
+        return run_named_suite(suite, out, file=file, quick=quick, as_json=as_json)
+    if quick:
+        raise InputError("--quick: only with --suite; for your own data --no-tune --seeds 1 is quick")
 
     if compared is not None:
         return _compare(*compared, as_json=as_json)

@@ -9,6 +9,7 @@ import typer
 
 from palate.cli.console import AsJson, emit, say, show, verb
 from palate.cli.options import Seed
+from palate.cli.simulate_recipes import add_recipes
 from palate.errors import DataError
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ def simulate_corpus(
     show(*_lines(facts))
     if not files:
         say("note: nothing written; -o people.parquet keeps the answers")
+
+
+add_recipes(simulate)
 
 
 def _facts(made: Simulation, world: str, seed: int) -> dict[str, Any]:

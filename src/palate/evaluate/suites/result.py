@@ -11,7 +11,7 @@ from typing import Any
 
 from palate.files import write_json, write_text
 
-__all__ = ["Finding", "SuiteResult"]
+__all__ = ["Finding", "SuiteResult", "table"]
 
 COLUMNS = ("setting", "answers", "value", "deviation", "seeds", "published", "published_deviation", "note")
 
@@ -80,7 +80,7 @@ class SuiteResult:
         """A section with a table for each figure, then the words."""
         parts = [f"# {self.title}", *self.finding.preface, *self._about()]
         for figure, title in self.finding.titles.items():
-            names, body = _table([row for row in self.finding.rows if row["figure"] == figure])
+            names, body = table([row for row in self.finding.rows if row["figure"] == figure])
             if not body:
                 continue
             lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
@@ -93,7 +93,7 @@ class SuiteResult:
         parts = [f"<h1>{html.escape(self.title)}</h1>"]
         parts += [f"<p>{html.escape(line)}</p>" for line in (*self.finding.preface, *self._about())]
         for figure, title in self.finding.titles.items():
-            names, body = _table([row for row in self.finding.rows if row["figure"] == figure])
+            names, body = table([row for row in self.finding.rows if row["figure"] == figure])
             if not body:
                 continue
             head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
@@ -109,7 +109,7 @@ class SuiteResult:
         return [f"{self.manifest['cells']} cells, {seconds:.0f} s of computing. Published: {self.source}.{quick}"]
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Column heads and cells as texts; columns in which nothing stands are left out."""
     used = [name for name in COLUMNS if any(row.get(name) not in (None, "") for row in rows)]
     return [name.replace("_", " ") for name in used], [[_cell(row.get(name)) for name in used] for row in rows]

@@ -1,0 +1,80 @@
+"""`palate bench --suite NAME`: a published protocol, beside its published numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from palate.cli.console import emit, progress_bar, say, show
+from palate.cli.options import output_folder
+from palate.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from palate.evaluate.suites import SuiteResult
+
+__all__ = ["run_named_suite"]
+
+_TAKEN = {"suite", "quick", "out", "as_json", "features", "seeds"}
+
+
+def run_named_suite(name: str, out: Path | None, *, file: str | None, quick: bool, as_json: bool) -> None:
+    """Run a suite with what was written on the command line: `--features` (with commas) and `--seeds` are its settings.
+
+    Raises:
+        InputError: a FILE or an option that suites do not take.
+    """
+    from palate.evaluate.suites import open_suite, run_suite
+
+    suite = open_suite(name)
+    if file is not None:
+        raise InputError(f"{file}: a suite brings its own data; leave FILE out, or --suite")
+    written = _written()
+    strange = sorted(set(written) - _TAKEN)
+    if strange:
+        raise InputError(
+            f"--{strange[0].replace('_', '-')}: not with --suite, which takes --features, --seeds and --quick"
+        )
+    settings: dict[str, Any] = {key: written[key] for key in ("seeds",) if key in written}
+    if "features" in written:
+        settings["features"] = tuple(part.strip() for part in written["features"].split(",") if part.strip())
+    if out is not None:
+        output_folder(out)
+    with progress_bar() as progress:
+        result = run_suite(
+            suite, out, quick=quick, progress=progress, notify=lambda line: say(f"note: {line}"), **settings
+        )
+    if out is not None:
+        say(f"report: {out / 'suite.html'}")
+    if as_json:
+        return emit(result.to_dict())
+    return show(*_tables(result))
+
+
+def _written() -> dict[str, Any]:
+    """Options that were given, not left at their defaults."""
+    context = click.get_current_context()
+    source = click.core.ParameterSource.COMMANDLINE
+    return {name: value for name, value in context.params.items() if context.get_parameter_source(name) is source}
+
+
+def _tables(result: SuiteResult) -> list[str | Table]:
+    from rich.table import Table
+
+    from palate.evaluate.suites.result import table
+
+    shown: list[str | Table] = [result.title, *result.finding.preface]
+    for figure, title in result.finding.titles.items():
+        names, body = table([row for row in result.rows if row["figure"] == figure])
+        if not body:
+            continue
+        grid = Table(title=title, title_justify="left")
+        for column in names:
+            grid.add_column(column)
+        for row in body:
+            grid.add_row(*row)
+        shown += ["", grid, *result.finding.words.get(figure, ())]
+    return shown
