@@ -1,10 +1,21 @@
 """Every method that the registry lists meets every promise of the contract that its traits declare."""
 
+from dataclasses import replace
+
 import pytest
 
 from palate.models import available, make
 from palate.testing import check_method, gain_over, method_checks, skipped_checks
-from palate.testing.worlds import conditional_world, in_context_world, lone_people, scattered_town
+from palate.testing.subject import predictions, with_items
+from palate.testing.worlds import (
+    conditional_world,
+    in_context_world,
+    lone_people,
+    mirror_town,
+    mixed_town,
+    scattered_town,
+    twin_town,
+)
 
 FULL = {"gpo": {"steps": 200}, "conditional": {"steps": 300}}
 """Half of their default steps, and half of the time, are enough for worlds this small."""
@@ -18,8 +29,13 @@ OWN_WORLD = {
     "conditional": conditional_world,
     "gpo": in_context_world,
     "hierarchical": scattered_town,
+    "similar_user": twin_town,
+    "finetune": mirror_town,
 }
 """The world in which a method's own assumption holds; `pooled` is what the others are measured against."""
+
+FOR_NEW_PEOPLE = {"similar_user", "finetune"}
+"""Methods that are about new people: their gain is measured there."""
 
 CASES = [
     pytest.param(check, id=f"{name}-{check_name}", marks=pytest.mark.xdist_group(name))
@@ -49,13 +65,27 @@ def test_skipped_checks_are_those_the_traits_exclude(name):
         "factor": set(),
         "gpo": linear | posterior,
         "hierarchical": module,
+        "pretrained": linear | posterior | personal | module,
+        "similar_user": linear | posterior | module,
+        "finetune": linear | posterior | module,
     }
     assert set(skipped_checks(lambda: make(name))) == expected[name]
 
 
-@pytest.mark.parametrize("name", [name for name in available() if name != "pooled"])
+@pytest.mark.parametrize("name", [name for name in available() if name not in ("pooled", "pretrained")])
 def test_wins_in_its_own_world(name):
-    assert gain_over(make(name, **FULL.get(name, {})), make("pooled"), OWN_WORLD[name]()) >= 0.05
+    part = "test" if name in FOR_NEW_PEOPLE else "heldout"
+    assert gain_over(make(name, **FULL.get(name, {})), make("pooled"), OWN_WORLD[name](), part) >= 0.05
+
+
+def test_pretrained_wins_where_its_scores_are_right_and_choices_are_few():
+    bare = scattered_town(n_users=12, rows_per_user=4, spread=0.1)
+    scored = with_items(bare, replace(bare.items, base_reward=bare.rewards.mean(0)))
+    shares = []
+    for name, town in (("pretrained", scored), ("pooled", bare)):
+        method = make(name).fit(town.train, rng=0)
+        shares.append(town.decided("heldout", predictions(method, town.heldout, method.states_)))
+    assert shares[0] >= shares[1] + 0.05
 
 
 def test_prefix_mode_meets_the_contract_of_a_method_that_does_not_adapt():

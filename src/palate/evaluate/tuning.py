@@ -40,6 +40,8 @@ SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = MappingProxyType(
             "new_user_mean": ("zero", "average"),
         },
         "gpo": {"steps": (200, 400, 800), "learning_rate": (1e-3, 2e-3, 5e-3), "width": (32, 64)},
+        "similar_user": {"temperature": (0.0, 0.3, 1.0, 3.0), "l2": (None, 0.3, 1.0)},
+        "finetune": {"epochs": (5, 20, 40, 100), "learning_rate": (0.1, 0.3, 1.0)},
         "conditional": {"weight_decay": (0.03, 0.1, 0.3), "user_dim": (4, 8, 16), "steps": (300, 1000)},
     }
 )

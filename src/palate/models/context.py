@@ -13,7 +13,7 @@ from torch import Tensor
 
 from palate.types import Comparisons
 
-__all__ = ["between", "draw", "kept_rows", "padded", "rows_by_person"]
+__all__ = ["between", "draw", "kept_rows", "lots", "padded", "rows_by_person"]
 
 
 def between(low: int, high: int, generator: torch.Generator) -> int:
@@ -50,14 +50,14 @@ def kept_rows(comparisons: Comparisons, limit: int) -> np.ndarray:
     user = comparisons.user[rows]
     if np.bincount(user, minlength=1).max() <= limit:
         return rows
-    age = -comparisons.time[rows] if comparisons.time is not None else _lots(comparisons.take(rows))
+    age = -comparisons.time[rows] if comparisons.time is not None else lots(comparisons.take(rows))
     order = np.lexsort([age, user])
     first = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=comparisons.n_users))])
     rank = np.arange(len(order)) - first[user[order]]
     return np.sort(rows[order[rank < limit]])
 
 
-def _lots(comparisons: Comparisons) -> np.ndarray:
+def lots(comparisons: Comparisons) -> np.ndarray:
     """(m,) numbers in [0, 1) that depend on a row's two items and answer alone, whichever side is left."""
     used, index = np.unique(np.concatenate([comparisons.left, comparisons.right]), return_inverse=True)
     item = np.array([_hash(row.tobytes()) for row in comparisons.items.features[used]])

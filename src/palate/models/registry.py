@@ -15,6 +15,9 @@ __all__ = ["available", "get", "load_method", "make"]
 
 _BUILT_IN = {
     "pooled": "palate.models.pooled:Pooled",
+    "pretrained": "palate.models.pretrained:Pretrained",
+    "similar_user": "palate.models.similar_user:SimilarUser",
+    "finetune": "palate.models.finetune:FineTune",
     "individual": "palate.models.individual:Individual",
     "conditional": "palate.models.conditional:Conditional",
     "factor": "palate.models.factor:Factor",

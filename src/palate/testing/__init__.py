@@ -13,7 +13,9 @@ from palate.testing.worlds import (
     lone_people,
     make_world,
     mirror_town,
+    mixed_town,
     scattered_town,
+    twin_town,
 )
 
 __all__ = [
@@ -36,6 +38,8 @@ __all__ = [
     "make_world",
     "method_checks",
     "mirror_town",
+    "mixed_town",
     "scattered_town",
     "skipped_checks",
+    "twin_town",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from scipy.special import expit
@@ -210,12 +211,16 @@ def trainable_has_a_module(subject: Subject) -> None:
     ensure(any(parameter.requires_grad for parameter in module.parameters()), "the module has nothing to train")
 
 
-def gain_over(method: Method, baseline: Method, world: World) -> float:
-    """How many more of seen people's noise-free decisions `method` gets right than `baseline`, both fitted here."""
+def gain_over(method: Method, baseline: Method, world: World, part: Literal["heldout", "test"] = "heldout") -> float:
+    """How many more noise-free decisions `method` gets right than `baseline`, both fitted here.
+
+    Of seen people ("heldout"), or of new people adapted to their whole histories ("test").
+    """
     shares = []
     for fitted in (method, baseline):
         fitted.fit(world.train, rng=0)
-        shares.append(world.decided("heldout", predictions(fitted, world.heldout, fitted.states_)))
+        states = fitted.states_ if part == "heldout" else fitted.adapt(world.history)
+        shares.append(world.decided(part, predictions(fitted, getattr(world, part), states)))
     return shares[0] - shares[1]
 
 

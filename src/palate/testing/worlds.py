@@ -7,12 +7,12 @@ should not. Every world is a pure function of its `seed`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from palate.rng import derive
-from palate.types import Comparisons, Items
+from palate.testing.world import World, make_world
+from palate.types import Items
 
 __all__ = [
     "WORLDS",
@@ -23,136 +23,10 @@ __all__ = [
     "lone_people",
     "make_world",
     "mirror_town",
+    "mixed_town",
     "scattered_town",
+    "twin_town",
 ]
-
-
-@dataclass(frozen=True)
-class World:
-    """People with known rewards over one table of items.
-
-    Args:
-        name: what kind of world.
-        train: rows of the seen people.
-        heldout: other pairs of the same people.
-        history: rows of new people, to adapt to.
-        test: other pairs of the new people.
-        rewards: (n_users, n) true rewards of the seen people, in logits: a person prefers left with probability
-            σ(reward[left] - reward[right]).
-        new_rewards: (n_new, n) the same for the new people.
-        minority: (n_users,) seen people whose taste runs against the majority's.
-        new_minority: (n_new,) the same for the new people.
-    """
-
-    name: str
-    train: Comparisons
-    heldout: Comparisons
-    history: Comparisons
-    test: Comparisons
-    rewards: np.ndarray
-    new_rewards: np.ndarray
-    minority: np.ndarray
-    new_minority: np.ndarray
-
-    @property
-    def items(self) -> Items:
-        """The table all comparisons share."""
-        return self.train.items
-
-    def margins(self, part: str) -> np.ndarray:
-        """(m,) true logit of every row of "train", "heldout", "history" or "test"."""
-        rows: Comparisons = getattr(self, part)
-        rewards = self.rewards if part in ("train", "heldout") else self.new_rewards
-        return rewards[rows.user, rows.left] - rewards[rows.user, rows.right]
-
-    def decided(self, part: str, probability: np.ndarray, people: np.ndarray | None = None) -> float:
-        """Share of a part's noise-free decisions that `probability` (m,) gets right, mean over people.
-
-        Args:
-            part: "heldout" or "test" (or the other two).
-            probability: (m,) predicted probability that left is preferred; exactly ½ counts half.
-            people: mask or indices of the people to average over; all by default.
-        """
-        return float(np.nanmean(self.decided_by_person(part, probability)[slice(None) if people is None else people]))
-
-    def decided_by_person(self, part: str, probability: np.ndarray) -> np.ndarray:
-        """(people,) the share of `decided` of each person; NaN for who has no row."""
-        rows: Comparisons = getattr(self, part)
-        side = np.sign(np.asarray(probability) - 0.5)
-        right = 0.5 * (1.0 + side * np.sign(self.margins(part)))
-        total = np.bincount(rows.user, weights=right, minlength=rows.n_users)
-        count = rows.counts()
-        return np.divide(total, count, out=np.full(rows.n_users, np.nan), where=count > 0)
-
-
-def make_world(
-    name: str,
-    items: Items,
-    rewards: np.ndarray,
-    *,
-    n_users: int,
-    rows_per_user: int,
-    heldout_per_user: int,
-    history_per_user: int,
-    minority: np.ndarray | None = None,
-    seed: int,
-) -> World:
-    """A world from true rewards.
-
-    Each person gets distinct random pairs of items whose true margin is not zero, split into rows to learn from and
-    rows to be tested on; labels are drawn from the Bradley–Terry model.
-
-    Args:
-        name: what kind of world.
-        items: n items.
-        rewards: (n_people, n) in logits; the first `n_users` people are seen, the others new.
-        n_users: how many people are seen.
-        rows_per_user: training rows of each seen person.
-        heldout_per_user: rows to be tested on, of each seen and each new person.
-        history_per_user: rows to adapt to, of each new person.
-        minority: (n_people,) mask; nobody by default.
-        seed: the world is a function of it; person i keeps the same draws whatever the number of people.
-    """
-    people = len(rewards)
-    minority = np.zeros(people, bool) if minority is None else minority
-    learn: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    tested: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    for person in range(people):
-        seen = person < n_users
-        count = rows_per_user if seen else history_per_user
-        rows = _choices(rewards[person], count + heldout_per_user, derive(seed, name, "choices", person))
-        user = np.full((len(rows), 1), person if seen else person - n_users)
-        rows = np.hstack([rows, user])
-        learn[seen].append(rows[:count])
-        tested[seen].append(rows[count:])
-    parts = [
-        _comparisons(items, np.vstack(rows[seen]), n_users if seen else people - n_users)
-        for seen in (True, False)
-        for rows in (learn, tested)
-    ]
-    return World(
-        name,
-        *parts,
-        rewards=rewards[:n_users],
-        new_rewards=rewards[n_users:],
-        minority=minority[:n_users],
-        new_minority=minority[n_users:],
-    )
-
-
-def _choices(reward: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, 3) left, right and label of distinct pairs with a margin."""
-    left, right = np.triu_indices(len(reward), k=1)
-    distinct = np.flatnonzero(np.abs(reward[left] - reward[right]) > 1e-9)
-    pair = rng.choice(distinct, count, replace=False)
-    swap = rng.random(count) < 0.5
-    left, right = np.where(swap, right[pair], left[pair]), np.where(swap, left[pair], right[pair])
-    label = rng.random(count) < 1.0 / (1.0 + np.exp(reward[right] - reward[left]))
-    return np.column_stack([left, right, label])
-
-
-def _comparisons(items: Items, rows: np.ndarray, n_users: int) -> Comparisons:
-    return Comparisons.of(items, rows[:, 0], rows[:, 1], rows[:, 3], rows[:, 2].astype(float), n_users=n_users)
 
 
 def mirror_town(
@@ -271,6 +145,72 @@ def lone_people(
     )
 
 
+def twin_town(
+    *,
+    n_users: int = 16,
+    rows_per_user: int = 150,
+    n_new: int = 48,
+    history_per_user: int = 15,
+    heldout_per_user: int = 40,
+    n_items: int = 150,
+    dim: int = 12,
+    seed: int = 0,
+) -> World:
+    """Every new person has a twin among the seen people: the assumption of `similar_user`.
+
+    reward(x, u) = x·w_u with w_u ~ N(0, I) for seen people; new people's w is that of a seen one. With fewer answers than
+    features a new person's own reward is hopeless, but a dozen answers tell whose twin it is.
+    """
+    rng = derive(seed, "twin_town")
+    features = rng.normal(size=(n_items, dim))
+    taste = rng.normal(size=(n_users, dim))
+    taste = np.vstack([taste, taste[rng.integers(n_users, size=n_new)]])
+    return make_world(
+        "twin_town",
+        Items.of(features, keys=np.arange(n_items)),
+        taste @ features.T,
+        n_users=n_users,
+        rows_per_user=rows_per_user,
+        heldout_per_user=heldout_per_user,
+        history_per_user=history_per_user,
+        seed=seed,
+    )
+
+
+def mixed_town(
+    *,
+    n_users: int = 80,
+    rows_per_user: int = 20,
+    n_new: int = 60,
+    history_per_user: int = 15,
+    heldout_per_user: int = 40,
+    n_items: int = 150,
+    dim: int = 10,
+    rewards: int = 4,
+    concentration: float = 0.2,
+    seed: int = 0,
+) -> World:
+    """Everyone's reward is a mean of the same few, in shares of their own: the assumption of LoRe and PersonalLLM.
+
+    reward(x, u) = Σ_k p_uk 2 x·v_k with p_u ~ Dirichlet(`concentration`) and v_k ~ N(0, I): with little concentration
+    nearly everybody has one of the rewards.
+    """
+    rng = derive(seed, "mixed_town")
+    features = rng.normal(size=(n_items, dim))
+    few = 2.0 * rng.normal(size=(rewards, dim)) @ features.T
+    shares = rng.dirichlet(np.full(rewards, concentration), size=n_users + n_new)
+    return make_world(
+        "mixed_town",
+        Items.of(features, keys=np.arange(n_items)),
+        shares @ few,
+        n_users=n_users,
+        rows_per_user=rows_per_user,
+        heldout_per_user=heldout_per_user,
+        history_per_user=history_per_user,
+        seed=seed,
+    )
+
+
 def conditional_world(
     *,
     n_users: int = 40,
@@ -372,7 +312,16 @@ def identity_town(
 
 WORLDS: dict[str, Callable[..., World]] = {
     world.__name__: world
-    for world in (mirror_town, scattered_town, lone_people, conditional_world, in_context_world, identity_town)
+    for world in (
+        mirror_town,
+        scattered_town,
+        lone_people,
+        twin_town,
+        mixed_town,
+        conditional_world,
+        in_context_world,
+        identity_town,
+    )
 }
 """Every world by name."""
 
