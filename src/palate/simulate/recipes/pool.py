@@ -207,7 +207,7 @@ def _of_texts(
     for number, row in enumerate(rows):
         first.setdefault((row[0], row[1]), number)
     if len(first) < 2:
-        raise DataError(f"{where}: {len(first)} replies; give at least two replies to a prompt")
+        raise DataError(f"{where}: fewer than two different replies; give at least two to a prompt")
     kept = np.fromiter(first.values(), int)
     table = ItemTable.of([prompt for prompt, _ in first], [reply for _, reply in first])
     order = kept[table.order]
