@@ -12,15 +12,15 @@ from palate.testing.worlds import (
     in_context_world,
     lone_people,
     mirror_town,
-    mixed_town,
+    prototype_town,
     scattered_town,
     twin_town,
 )
 
-FULL = {"gpo": {"steps": 200}, "conditional": {"steps": 300}}
+FULL = {"gpo": {"steps": 200}, "conditional": {"steps": 300}, "vpl": {"steps": 300}, "pal": {"steps": 300}}
 """Half of their default steps, and half of the time, are enough for worlds this small."""
 
-QUICK = {"gpo": {"steps": 20}, "conditional": {"steps": 30}}
+QUICK = {"gpo": {"steps": 20}, "conditional": {"steps": 30}, "vpl": {"steps": 20}, "pal": {"steps": 30}}
 """Fewer steps for the checks of form, where fitting takes seconds."""
 
 OWN_WORLD = {
@@ -28,7 +28,11 @@ OWN_WORLD = {
     "factor": scattered_town,
     "conditional": conditional_world,
     "gpo": in_context_world,
+    "prm": lambda: scattered_town(rank=8),
+    "vpl": lambda: mirror_town(minority=0.5),
+    "pal": prototype_town,
     "hierarchical": scattered_town,
+    "retrieval": conditional_world,
     "similar_user": twin_town,
     "finetune": mirror_town,
 }
@@ -64,8 +68,12 @@ def test_skipped_checks_are_those_the_traits_exclude(name):
         "conditional": linear | posterior,
         "factor": set(),
         "gpo": linear | posterior,
+        "prm": linear | posterior,
+        "vpl": linear | posterior,
+        "pal": linear | posterior,
         "hierarchical": module,
         "pretrained": linear | posterior | personal | module,
+        "retrieval": linear | posterior | module | {"reward_orders_preferences"},
         "similar_user": linear | posterior | module,
         "finetune": linear | posterior | module,
     }

@@ -40,8 +40,29 @@ SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = MappingProxyType(
             "new_user_mean": ("zero", "average"),
         },
         "gpo": {"steps": (200, 400, 800), "learning_rate": (1e-3, 2e-3, 5e-3), "width": (32, 64)},
+        "retrieval": {"neighbours": (10, 30, 100), "borrow": (0, 4, 8, 16), "nearness": ("choice", "question")},
         "similar_user": {"temperature": (0.0, 0.3, 1.0, 3.0), "l2": (None, 0.3, 1.0)},
         "finetune": {"epochs": (5, 20, 40, 100), "learning_rate": (0.1, 0.3, 1.0)},
+        "prm": {
+            "user_model": ("individual", "cluster"),
+            "alpha": (0.3, 0.5, 0.8),
+            "clusters": (3, 5, 10),
+            "mixture_l2": (0.1, 0.3, 1.0),
+        },
+        "vpl": {
+            "learning_rate": (2e-3, 5e-3),
+            "steps": (300, 600, 1200),
+            "latent": (64, 128, 256),
+            "weight_decay": (0.03, 0.3),
+            "kl_weight": (0.0, 1e-4, 1e-3),
+        },
+        "pal": {
+            "variant": ("a", "b"),
+            "prototypes": (2, 4, 8),
+            "weight_decay": (0.1, 0.3, 1.0, 3.0),
+            "user_l2": (0.1, 0.3, 1.0),
+            "steps": (300, 600),
+        },
         "conditional": {"weight_decay": (0.03, 0.1, 0.3), "user_dim": (4, 8, 16), "steps": (300, 1000)},
     }
 )
