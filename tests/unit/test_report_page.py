@@ -254,7 +254,15 @@ def test_methods_paragraph_and_bibtex_name_what_took_part(usual) -> None:
     assert "pooled, sklearn, individual, factor, gpo and hierarchical" in paragraph
     assert "0, 1, 3, 5, 10, 20 and 40 answers" in paragraph
     assert "2 seeds (0 and 1)" in paragraph
+    assert "simultaneous over all of them" in paragraph
+    assert "shrunken towards the typical one" in paragraph
+    assert "Learning curves in training users" not in paragraph
+    assert "Learning curves in training people and comparisons" in paragraph
     (entries,) = [text for text in page.texts["pre."] if "@software{palate" in text]
+    assert {"owen2007pigeonhole", "romano2005stepdown", "dersimonian1986meta"} <= set(
+        re.findall(r"@\w+\{(\w+),", entries)
+    )
+    assert entries.count("{") == entries.count("}")
     assert "shenfeld2025pref" in entries
     assert "zhao2024gpo" in entries
     assert "habernal2016argument" not in entries

@@ -203,7 +203,7 @@ def test_bibtex_entries_are_whole_and_say_where_a_paper_appeared() -> None:
     from palate.report.citation import _ENTRIES
 
     for entry in _ENTRIES.values():
-        assert re.match(r"@(article|inproceedings|misc)\{[a-z]+20\d\d[a-z]*,\n", entry)
+        assert re.match(r"@(article|inproceedings|misc)\{[a-z]+(?:19|20)\d\d[a-z]*,\n", entry)
         assert entry.count("{") == entry.count("}")
         fields = dict(re.findall(r"^  (\w+) += \{(.*?)\},?$", entry, re.MULTILINE | re.DOTALL))
         assert {"title", "author", "year"} < fields.keys()

@@ -32,6 +32,33 @@ _ENTRIES = {
   booktitle = {The Twelfth International Conference on Learning Representations, {ICLR}},
   year      = {2024}
 }""",
+    "bootstrap": """@article{owen2007pigeonhole,
+  title   = {The Pigeonhole Bootstrap},
+  author  = {Owen, Art B.},
+  journal = {The Annals of Applied Statistics},
+  volume  = {1},
+  number  = {2},
+  pages   = {386--411},
+  year    = {2007}
+}""",
+    "together": """@article{romano2005stepdown,
+  title   = {Exact and Approximate Stepdown Methods for Multiple Hypothesis Testing},
+  author  = {Romano, Joseph P. and Wolf, Michael},
+  journal = {Journal of the American Statistical Association},
+  volume  = {100},
+  number  = {469},
+  pages   = {94--108},
+  year    = {2005}
+}""",
+    "prompts": """@article{dersimonian1986meta,
+  title   = {Meta-Analysis in Clinical Trials},
+  author  = {DerSimonian, Rebecca and Laird, Nan},
+  journal = {Controlled Clinical Trials},
+  volume  = {7},
+  number  = {3},
+  pages   = {177--188},
+  year    = {1986}
+}""",
     "convarg": """@inproceedings{habernal2016argument,
   title     = {Which argument is more convincing? {A}nalyzing and predicting convincingness of {W}eb arguments using
                bidirectional {LSTM}},
@@ -83,7 +110,7 @@ def methods_paragraph(results: Results, panels: Sequence[Panel], version: str) -
             f"Settings were chosen by log-loss on validation people and items alone, with the same budget of "
             f"{words.plural(int(tuning['configurations']), 'configuration')} for every method."
         )
-    sentences += [_intervals(manifest), _samples(manifest)]
+    sentences += [_intervals(manifest), _together(results), _prompts(results), _sizes(panels), _samples(manifest)]
     if manifest.get("final"):
         sentences.append("Numbers are of people who had been set aside and were scored once.")
     return " ".join(sentence for sentence in sentences if sentence)
@@ -95,6 +122,9 @@ def bibtex(results: Results, panels: Sequence[Panel], version: str) -> str:
     names = " ".join(panel.data for panel in panels)
     wanted = [
         *(["audit"] if results.audits else []),
+        *(["bootstrap"] if results.rows else []),
+        *(["together"] if results.differences else []),
+        *(["prompts"] if len(results.per_prompt) else []),
         *(name for name in ("factor", "gpo") if name in methods),
         *(name for name in ("convarg", "polis") if name in names),
     ]
@@ -119,6 +149,36 @@ def _intervals(manifest: Mapping[str, Any]) -> str:
     return (
         "Every metric is computed per person and then averaged over people; gains are paired with the pooled model on the "
         f"same held-out comparisons, and 95 % intervals come from a two-way bootstrap ({how.replace('users', 'people')})."
+    )
+
+
+def _together(results: Results) -> str:
+    if not results.differences:
+        return ""
+    return (
+        "Where methods are judged against one another, intervals are simultaneous over all of them (single-step max-t; Romano "
+        "and Wolf, 2005)."
+    )
+
+
+def _prompts(results: Results) -> str:
+    if not len(results.per_prompt):
+        return ""
+    kinds = words.listing(f"{kind}s" for kind in results.per_prompt["kind"].unique().sort())
+    return (
+        f"Gains on single {kinds} are means over people, shrunken towards the typical one by empirical Bayes "
+        "(DerSimonian and Laird, 1986)."
+    )
+
+
+def _sizes(panels: Sequence[Panel]) -> str:
+    axes = dict.fromkeys(row["axis"] for panel in panels for row in panel.sizes)
+    if not axes:
+        return ""
+    named = words.listing({"users": "people", "comparisons": "comparisons"}[axis] for axis in axes)
+    return (
+        f"Learning curves in training {named} refit every method, with its settings kept, to nested random parts of the "
+        "training data and ask it about the same new people and held-out comparisons."
     )
 
 

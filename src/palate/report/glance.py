@@ -42,7 +42,7 @@ def _room(audit: Mapping[str, Any] | None) -> Answer | None:
         return Answer("room", question, "Unknown", str(room.get("reason") or "no held-out answers"))
     text = f"{words.between(gain)} by a quick personal model"
     if upper is not None:
-        text += f"; at most {100 * upper.value:.0f}"
+        text += f"; there may be {100 * upper.value:.0f}"
     tone = "good" if gain.claim and gain.low > 0 else ""
     return Answer("room", question, f"{words.gain(gain.value)} points", text, tone)
 
