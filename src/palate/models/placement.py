@@ -56,17 +56,18 @@ def runs_of_people(counts: np.ndarray, cells: int = _CELLS) -> list[np.ndarray]:
 
 
 def learn_prior(
-    margin: Margin, rows: PersonRows, people: np.ndarray, seen: np.ndarray
+    margin: Margin, rows: PersonRows, people: np.ndarray, seen: np.ndarray, l2: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """One EM step: mean (q,) and precision (q, q) of trained people, each as uncertain as their rows leave them.
 
     Args:
-        margin, rows: of the training people, with a standard normal prior.
+        margin, rows: of the training people.
         people: (n_users, q) where training left them.
         seen: (n_users,) who has rows.
+        l2: prior precision with which they were trained.
     """
     _, _, curvature = _derivatives(margin, rows, torch.from_numpy(people), "logistic")
-    posterior = np.linalg.inv(curvature.numpy() + np.eye(people.shape[1]))
+    posterior = np.linalg.inv(curvature.numpy() + l2 * np.eye(people.shape[1]))
     mean = people[seen].mean(0)
     deviation = people[seen] - mean
     return mean, np.linalg.inv((deviation.T @ deviation + posterior[seen].sum(0)) / seen.sum())

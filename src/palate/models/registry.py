@@ -23,6 +23,9 @@ _BUILT_IN = {
     "conditional": "palate.models.conditional:Conditional",
     "factor": "palate.models.factor:Factor",
     "gpo": "palate.models.gpo:GPO",
+    "prm": "palate.models.prm:PRM",
+    "vpl": "palate.models.vpl:VPL",
+    "pal": "palate.models.pal:PAL",
     "hierarchical": "palate.models.hierarchical:Hierarchical",
 }
 

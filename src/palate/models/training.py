@@ -256,14 +256,22 @@ def train(
 
 
 def _optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimiser; weight decay falls on matrices only, not on biases, norms and embeddings (people have a prior)."""
+    """The optimiser; weight decay falls on matrices only, not on biases, norms and embeddings (people have a prior).
+
+    A module may train some parameters faster: its `rate_factors` maps their names to multiples of the learning rate.
+    """
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
     exempt = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding)}
-    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in learned if parameter.ndim >= 2 and id(parameter) not in exempt]
-    others = [parameter for parameter in learned if parameter.ndim < 2 or id(parameter) in exempt]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return kinds[config.optimizer]([group for group in groups if group["params"]], lr=config.learning_rate)
+    factors: Mapping[str, float] = getattr(module, "rate_factors", {})
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            decay = config.weight_decay if parameter.ndim >= 2 and id(parameter) not in exempt else 0.0
+            groups.setdefault((decay, factors.get(name, 1.0)), []).append(parameter)
+    return kinds[config.optimizer](
+        [{"params": part, "weight_decay": decay, "factor": factor} for (decay, factor), part in groups.items()],
+        lr=config.learning_rate,
+    )
 
 
 def _step(
@@ -273,7 +281,7 @@ def _step(
     if not math.isfinite(value):
         raise InputError(f"the loss is {value} at step {step + 1}; lower learning_rate (it is {rate:.3g} there)")
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["factor"]
     optimizer.zero_grad()
     loss.backward()
     if clip:

@@ -14,6 +14,7 @@ from palate.testing.worlds import (
     make_world,
     mirror_town,
     mixed_town,
+    prototype_town,
     scattered_town,
     twin_town,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "method_checks",
     "mirror_town",
     "mixed_town",
+    "prototype_town",
     "scattered_town",
     "skipped_checks",
     "twin_town",

@@ -24,6 +24,7 @@ __all__ = [
     "make_world",
     "mirror_town",
     "mixed_town",
+    "prototype_town",
     "scattered_town",
     "twin_town",
 ]
@@ -278,6 +279,40 @@ def in_context_world(
     )
 
 
+def prototype_town(
+    *,
+    n_users: int = 60,
+    rows_per_user: int = 40,
+    n_new: int = 40,
+    history_per_user: int = 20,
+    heldout_per_user: int = 40,
+    n_items: int = 150,
+    dim: int = 3,
+    prototypes: int = 3,
+    seed: int = 0,
+) -> World:
+    """Everyone's ideal lies between a few prototypes: the assumption of `pal`.
+
+    reward(x, u) = -3 ‖x - P s_u‖ with `prototypes` columns in P and s_u ~ Dirichlet(0.3): an item is liked for being
+    near a person's own point, whose place a few numbers tell.
+    """
+    rng = derive(seed, "prototype_town")
+    features = rng.normal(size=(n_items, dim))
+    points = 1.5 * rng.normal(size=(prototypes, dim))
+    ideals = rng.dirichlet(np.full(prototypes, 0.3), size=n_users + n_new) @ points
+    rewards = -3.0 * np.linalg.norm(features[None] - ideals[:, None], axis=-1)
+    return make_world(
+        "prototype_town",
+        Items.of(features, keys=np.arange(n_items)),
+        rewards,
+        n_users=n_users,
+        rows_per_user=rows_per_user,
+        heldout_per_user=heldout_per_user,
+        history_per_user=history_per_user,
+        seed=seed,
+    )
+
+
 def identity_town(
     *,
     n_users: int = 80,
@@ -320,6 +355,7 @@ WORLDS: dict[str, Callable[..., World]] = {
         mixed_town,
         conditional_world,
         in_context_world,
+        prototype_town,
         identity_town,
     )
 }
