@@ -35,6 +35,7 @@ __all__ = ["bench"]
 
 @verb
 def bench(
+    context: typer.Context,
     file: OptionalFile = None,
     methods: Annotated[
         str,
@@ -118,7 +119,7 @@ def bench(
     from palate import api
 
     if suite is not None:
-        return run_named_suite(suite, out, file=file, quick=quick, as_json=as_json)
+        return run_named_suite(context, suite, out, file=file, quick=quick, as_json=as_json)
     if quick:
         raise InputError("--quick: only with --suite; for your own data --no-tune --seeds 1 is quick")
 

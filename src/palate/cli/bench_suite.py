@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
+import typer
 
 from palate.cli.console import emit, progress_bar, say, show
 from palate.cli.options import output_folder
@@ -21,7 +21,9 @@ __all__ = ["run_named_suite"]
 _TAKEN = {"suite", "quick", "out", "as_json", "features", "seeds"}
 
 
-def run_named_suite(name: str, out: Path | None, *, file: str | None, quick: bool, as_json: bool) -> None:
+def run_named_suite(
+    context: typer.Context, name: str, out: Path | None, *, file: str | None, quick: bool, as_json: bool
+) -> None:
     """Run a suite with what was written on the command line: `--features` (with commas) and `--seeds` are its settings.
 
     Raises:
@@ -32,7 +34,7 @@ def run_named_suite(name: str, out: Path | None, *, file: str | None, quick: boo
     suite = open_suite(name)
     if file is not None:
         raise InputError(f"{file}: a suite brings its own data; leave FILE out, or --suite")
-    written = _written()
+    written = _written(context)
     strange = sorted(set(written) - _TAKEN)
     if strange:
         raise InputError(
@@ -54,11 +56,14 @@ def run_named_suite(name: str, out: Path | None, *, file: str | None, quick: boo
     return show(*_tables(result))
 
 
-def _written() -> dict[str, Any]:
+def _written(context: typer.Context) -> dict[str, Any]:
     """Options that were given, not left at their defaults."""
-    context = click.get_current_context()
-    source = click.core.ParameterSource.COMMANDLINE
-    return {name: value for name, value in context.params.items() if context.get_parameter_source(name) is source}
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {
+        name: context.params[name]
+        for name, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE"
+    }
 
 
 def _tables(result: SuiteResult) -> list[str | Table]:
