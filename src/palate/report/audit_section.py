@@ -118,7 +118,8 @@ def _decided(audit: Mapping[str, Any]) -> str:
         return ""
     text = f"The decision: {told[decision['verdict']]}"
     if decision.get("power") is not None:
-        text += f"; data of this size would show such a gain with a power of {words.percent(decision['power'], 0)}"
+        power = "over 99\u202f%" if decision["power"] > 0.99 else words.percent(decision["power"], 0)
+        text += f"; data of this size would show such a gain with a power of {power}"
     if decision.get("need"):
         need = decision["need"]
         text += f", and {words.count(need['users'])} people with {words.answers(need['answers'])} each would be enough"

@@ -69,7 +69,7 @@ def _whom(panel: Panel) -> Answer:
     better, worse = float(np.mean(gains.gain > 0)), float(np.mean(gains.gain < 0))
     text = f"{words.percent(worse, 0)} worse, the rest alike"
     minority = group_gains(gains).get("minority")
-    if minority is not None:
+    if minority is not None and minority[1].claim:
         text += f"; {words.plural(minority[1].n, 'minority person', 'minority people')} {words.gain(minority[1].value)} points"
     return Answer("whom", question, f"{words.percent(better, 0)} served better", text)
 
