@@ -175,7 +175,8 @@ def _value(cell: Cell, folder: Path, notify: Callable[[str], None]) -> Mapping[s
         "seconds": round(time.perf_counter() - started, 3),
     }
     write_json(path, kept)
-    return kept
+    # As the next run will read it, so that both summarise the same.
+    return read_json(path)
 
 
 def _versions() -> dict[str, str]:
