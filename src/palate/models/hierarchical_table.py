@@ -44,7 +44,7 @@ def tabulate(comparisons: Comparisons, offset: np.ndarray, weight: np.ndarray) -
     label = comparisons.label
     ends = torch.from_numpy(ends.astype(np.int64))
     single = torch.float32
-    x = torch.from_numpy((items.features[used] - center) @ rotation).to(single)
+    x = torch.from_numpy(_centred((items.features[used] - center) @ rotation, items.prompt[used])).to(single)
     return Table(
         x=x,
         squares=x.square(),
@@ -80,8 +80,20 @@ def _rotation(comparisons: Comparisons, used: np.ndarray) -> tuple[np.ndarray, n
         return np.zeros(0), np.zeros((0, 0))
     scale = pair_scale(comparisons)
     center = items.features[used].mean(0, dtype=np.float64)
-    x = (items.features[used] - center) / scale
+    x = _centred((items.features[used] - center) / scale, items.prompt[used])
     values, vectors = np.linalg.eigh(x.T @ x / len(x))
     kept = values > 1e-6 * values[-1]
     length = math.sqrt(max(values[kept].sum(), np.finfo(float).tiny))
     return center, vectors[:, kept][:, ::-1] / scale[:, None] / length
+
+
+def _centred(x: np.ndarray, prompt: np.ndarray) -> np.ndarray:
+    """(n, d) less the mean of each prompt's items, where there is one.
+
+    Both replies of a pair answer one prompt, so nothing is lost; but the variance of a difference is taken as the sum of
+    two variances, and what replies to one prompt have in common would be counted as doubt.
+    """
+    _, place, counts = np.unique(prompt, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), x.shape[1]))
+    np.add.at(sums, place, x)
+    return x - (sums / counts[:, None])[place]

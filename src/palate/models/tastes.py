@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 
-from palate.models.likelihood import adapt_users
+from palate.models.likelihood import adapt_users, fit_weights
 from palate.models.shared import fit_shared, locate
 from palate.types import Comparisons, Items
 
@@ -172,7 +172,9 @@ def center_on_strangers(tastes: Tastes, comparisons: Comparisons, offset: np.nda
 
     Before the first answer the chance of a choice is E σ(o + f(left) − f(right) + λ·v) ≈ σ(κ (o + f(left) −
     f(right))), with the fixed logit o, κ = (1 + π|v|²/8)^−½ and v = c(left) − c(right) (MacKay 1992). Given κ this is
-    a shared reward, whose weights and item effects `fit_shared` finds with their exact evidence, as `pooled` does.
+    a shared reward, whose weights and item effects `fit_shared` finds with their exact evidence, as `pooled` does;
+    first along the axes of taste, since what people differ about is mostly what they care about on the whole, and
+    hundreds of features can then be shrunk harder.
     The factorised posterior of the EM credits an item's own effect with what its text explains as well, which would
     leave texts that nobody has judged without a reward: β is therefore taken from here. For known items f moves a
     quarter of the way: all the way serves strangers as well as `pooled` does but costs people with answers accuracy,
@@ -181,13 +183,17 @@ def center_on_strangers(tastes: Tastes, comparisons: Comparisons, offset: np.nda
     items, left, right = comparisons.items, comparisons.left, comparisons.right
     basis = tastes.basis(items)
     scale = 1.0 / np.sqrt(1.0 + np.pi / 8.0 * np.square(basis[left] - basis[right]).sum(1))
-    shared = fit_shared(comparisons, scale * offset, scale=scale)
+    told = tastes.rotated(items) @ tastes.content
+    along = told[left] - told[right]
+    mean = fit_weights(scale[:, None] * along, comparisons.label, comparisons.weight, scale * offset, l2=1.0)
+    shared = fit_shared(comparisons, scale * (offset + along @ mean), scale=scale)
     # The columns of the rotation are orthogonal in standardised features.
     standard = tastes.rotation * shared.scale[:, None]
-    beta = shared.beta @ standard / np.square(standard).sum(0)
+    beta = shared.beta @ standard / np.square(standard).sum(0) + tastes.content @ mean
     known, place = tastes.known(items)
     seen = np.flatnonzero(known)
-    level = (1 - _STRANGERS_SHARE) * tastes.offset(items)[seen] + _STRANGERS_SHARE * shared.reward(items)[seen]
+    level = shared.reward(items)[seen] + told[seen] @ mean
+    level = (1 - _STRANGERS_SHARE) * tastes.offset(items)[seen] + _STRANGERS_SHARE * level
     effects = np.array(tastes.effects)
     effects[place[seen]] = level - tastes.rotated(items)[seen] @ beta
     return replace(tastes, beta=beta, effects=effects)
