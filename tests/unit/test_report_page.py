@@ -143,6 +143,29 @@ def test_prompts_that_differ_by_chance_are_said_to_be_alike(tmp_path: Path) -> N
     assert "do not differ more than chance" in page.answers_in["whom"][1]
 
 
+def test_groups_of_people_by_attribute_have_a_table(usual, tmp_path: Path) -> None:
+    results, plain = usual
+    first = results.rows[0]
+    place = {
+        "data": first["data"],
+        "protocol": first["protocol"],
+        "k": "seen",
+        "method": "hierarchical",
+        "column": "country",
+    }
+    numbers = {"pooled_accuracy": 0.61, "gain": 0.0731, "low": 0.05, "high": 0.09, "claim": True}
+    groups = (
+        place | {"group": "Portugal", "n_users": 80} | numbers,
+        place
+        | {"group": "Iceland", "n_users": 7}
+        | numbers
+        | {"gain": -0.0417, "low": -0.1, "high": 0.02, "claim": False},
+    )
+    page = report(replace(results, groups=groups), tmp_path)
+    assert "Gain by country" in page.source and "Gain by country" not in plain.source
+    assert "Portugal" in page.source and "+7.3" in page.source and "−4.2" in page.source
+
+
 def test_training_curves_are_drawn_where_they_were_measured(usual, tmp_path: Path) -> None:
     results, page = usual
     drawn = page.data["data1-1-training"]

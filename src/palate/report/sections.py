@@ -18,6 +18,7 @@ from palate.report.figures_sizes import sizes_plot
 from palate.report.people import Gains, gains_of_people, group_gains, people_by_seed
 from palate.report.tables import (
     Scene,
+    attributes_tables,
     curve_table,
     groups_table,
     method_cell,
@@ -60,7 +61,7 @@ def for_whom(scene: Scene) -> Block:
     gains = gains_of_people(panel, panel.reference)
     main = _main_gains(panel, gains)
     groups = group_gains(main) if main is not None else {}
-    tables = [groups_table(scene, gains)] if gains else []
+    tables = [*([groups_table(scene, gains)] if gains else []), *attributes_tables(scene)]
     drawing = strip(panel, gains, scene.looks, f"{scene.slug}-people")
     return _block(scene, sentences.for_whom(panel, main, groups), [drawing], tables)
 

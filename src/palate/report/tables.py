@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from palate.statistics import MINIMUM_PEOPLE, Estimate
 
 __all__ = [
     "Scene",
+    "attributes_tables",
     "curve_table",
     "groups_table",
     "method_cell",
@@ -135,6 +137,36 @@ def groups_table(scene: Scene, gains: Sequence[Gains]) -> Table:
         f"training and history rows, never by the held-out ones; grey gains rest on fewer than {MINIMUM_PEOPLE} people."
     )
     return Table("Gain by group of people", head, rows, note)
+
+
+def attributes_tables(scene: Scene) -> list[Table]:
+    """For each attribute of people (country, age, …) one table of gains, a row per group, a column per method."""
+    panel = scene.panel
+    here = [row for row in panel.groups if row["k"] == panel.reference]
+    tables = []
+    for column in dict.fromkeys(row["column"] for row in here):
+        own = [row for row in here if row["column"] == column]
+        methods = [method for method in panel.rivals if any(row["method"] == method for row in own)]
+        found = {(row["group"], row["method"]): row for row in own}
+        rows = []
+        for group in dict.fromkeys(row["group"] for row in own):
+            one = next(row for row in own if row["group"] == group)
+            cells = [_attribute_cell(found.get((group, method))) for method in methods]
+            base = Cell(words.percent(one["pooled_accuracy"]), tone="quiet")
+            rows.append([Cell(group), Cell(words.count(one["n_users"])), base, *cells])
+        note = (
+            f"Gains in points over pooled, {words.level_name(panel.reference)}, with 95 % intervals that resample people; grey "
+            f"gains rest on fewer than {MINIMUM_PEOPLE} people and carry no claim."
+        )
+        tables.append(Table(f"Gain by {column}", [column, "people", "pooled, accuracy", *methods], rows, note))
+    return tables
+
+
+def _attribute_cell(row: Mapping[str, Any] | None) -> Cell:
+    if row is None:
+        return Cell("")
+    gain = Estimate(row["gain"], row["low"], row["high"], row["n_users"], "users")
+    return Cell(f"{words.gain(gain.value)} ({words.between(gain)})", tone=_tone(gain))
 
 
 _GROUPS = {"everybody": "everybody", "minority": "minority", "noisy": "noisy", "neither": "neither of both"}

@@ -36,6 +36,7 @@ class Panel:
         prompts: gains by prompt of this panel (`palate.evaluate.results.PER_PROMPT`).
         differences: methods against one of them, with intervals that hold together.
         sizes: rows of the learning curves in training data.
+        groups: rows of gains by attribute of people (`palate.evaluate.groups.GROUP_KEYS`).
     """
 
     data: str
@@ -47,6 +48,7 @@ class Panel:
     prompts: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PER_PROMPT))
     differences: tuple[Mapping[str, Any], ...] = ()
     sizes: tuple[Mapping[str, Any], ...] = ()
+    groups: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def title(self) -> str:
@@ -161,6 +163,7 @@ def panels(results: Results) -> tuple[Panel, ...]:
             prompts=results.per_prompt.filter((pl.col("data") == data) & (pl.col("protocol") == protocol)),
             differences=_here(results.differences, data, protocol),
             sizes=_here(results.sizes, data, protocol),
+            groups=_here(results.groups, data, protocol),
         )
         for (data, protocol), rows in groups.items()
     )
