@@ -17,10 +17,22 @@ from palate.testing.worlds import (
     twin_town,
 )
 
-FULL = {"gpo": {"steps": 200}, "conditional": {"steps": 300}, "vpl": {"steps": 300}, "pal": {"steps": 300}}
+FULL = {
+    "gpo": {"steps": 200},
+    "conditional": {"steps": 300},
+    "vpl": {"steps": 300},
+    "pal": {"steps": 300},
+    "copl": {"steps": 300, "graph_steps": 200},
+}
 """Half of their default steps, and half of the time, are enough for worlds this small."""
 
-QUICK = {"gpo": {"steps": 20}, "conditional": {"steps": 30}, "vpl": {"steps": 20}, "pal": {"steps": 30}}
+QUICK = {
+    "gpo": {"steps": 20},
+    "conditional": {"steps": 30},
+    "vpl": {"steps": 20},
+    "pal": {"steps": 30},
+    "copl": {"steps": 20, "graph_steps": 20},
+}
 """Fewer steps for the checks of form, where fitting takes seconds."""
 
 OWN_WORLD = {
@@ -32,6 +44,7 @@ OWN_WORLD = {
     "vpl": lambda: mirror_town(minority=0.5),
     "pal": prototype_town,
     "hierarchical": scattered_town,
+    "copl": lambda: in_context_world(n_users=150),
     "retrieval": conditional_world,
     "similar_user": twin_town,
     "finetune": mirror_town,
@@ -73,6 +86,7 @@ def test_skipped_checks_are_those_the_traits_exclude(name):
         "pal": linear | posterior,
         "hierarchical": module,
         "pretrained": linear | posterior | personal | module,
+        "copl": linear | posterior,
         "retrieval": linear | posterior | module | {"reward_orders_preferences"},
         "similar_user": linear | posterior | module,
         "finetune": linear | posterior | module,

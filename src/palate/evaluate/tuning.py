@@ -40,6 +40,12 @@ SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = MappingProxyType(
             "new_user_mean": ("zero", "average"),
         },
         "gpo": {"steps": (200, 400, 800), "learning_rate": (1e-3, 2e-3, 5e-3), "width": (32, 64)},
+        "copl": {
+            "graph_l2": (1e-6, 1e-4, 3e-4, 1e-3, 3e-3),
+            "graph_width": (8, 32),
+            "experts": (4, 8),
+            "weight_decay": (0.03, 0.1, 0.3),
+        },
         "retrieval": {"neighbours": (10, 30, 100), "borrow": (0, 4, 8, 16), "nearness": ("choice", "question")},
         "similar_user": {"temperature": (0.0, 0.3, 1.0, 3.0), "l2": (None, 0.3, 1.0)},
         "finetune": {"epochs": (5, 20, 40, 100), "learning_rate": (0.1, 0.3, 1.0)},

@@ -16,6 +16,7 @@ __all__ = ["available", "get", "load_method", "make"]
 _BUILT_IN = {
     "pooled": "palate.models.pooled:Pooled",
     "pretrained": "palate.models.pretrained:Pretrained",
+    "copl": "palate.models.copl:CoPL",
     "retrieval": "palate.models.retrieval:Retrieval",
     "similar_user": "palate.models.similar_user:SimilarUser",
     "finetune": "palate.models.finetune:FineTune",
