@@ -348,14 +348,14 @@ def test_profiles_that_say_nothing_are_named(tmp_path):
 @pytest.fixture
 def server():
     """A real server on this machine, for what the command line does with an address."""
-    state = {"answered": 0, "fail_after": None}
+    state = {"answered": 0, "fail_after": None, "biased": False}
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             state["answered"] += 1
             cut = state["fail_after"] is not None and state["answered"] > state["fail_after"]
-            text = taste(body["messages"])
+            text = "1" if state["biased"] else taste(body["messages"])
             content = json.dumps(
                 {"error": {"message": "no"}}
                 if cut
@@ -400,6 +400,15 @@ def test_command_line_says_the_cost_asks_and_resumes(server, tmp_path):
     report = pl.read_csv(facts["files"]["consistency"])
     assert report["questions"].to_list() == [4] * 5 and report["flips"].sum() == 0
     assert len((out / "answers.jsonl").read_text().splitlines()) == 20
+
+
+def test_command_line_says_when_the_model_plays_nobody(server, tmp_path):
+    verb = ["simulate", "opposing", "--chat", server["url"], "--pairs", "2", "--repeats", "0"]
+    fair = CliRunner().invoke(app, [*verb, "-o", str(tmp_path / "fair")])
+    assert fair.exit_code == 0 and "take a better model" not in fair.stderr and "order decided 0 %" in fair.stdout
+    server["biased"] = True
+    biased = CliRunner().invoke(app, [*verb, "-o", str(tmp_path / "biased")])
+    assert "the order decided 100 % of the questions" in biased.stderr and "100 % ties" in biased.stdout
 
 
 def test_command_line_scores(tmp_path):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_recipes"]
 
+_MOSTLY = 0.3
+"""Share of questions decided by the order above which a model is called unfit to play people."""
+
 Pool = Annotated[
     Path | None,
     typer.Option(
@@ -298,6 +301,12 @@ def _tell(made: Made, out: Path | None, as_json: bool) -> None:
     if as_json:
         return emit(facts)
     show(*_lines(facts))
+    told = facts["consistency"]
+    if told is not None and told["flip_share"] > _MOSTLY:
+        say(
+            f"note: the order decided {100 * told['flip_share']:.0f} % of the questions; these people have little taste of "
+            "their own, take a better model"
+        )
     if out is None:
         say("note: nothing written; -o people keeps the choices and the truth")
     return None

@@ -87,15 +87,13 @@ class ReplyPool:
         Raises:
             InputError: there is none of that name.
         """
-        column = self.given.get(name, self._counted.get(name))
-        if column is None:
+        if name in self.given:
+            return self.given[name]
+        if name not in self._counted:
             raise InputError(
-                f"scorer {name!r} is neither a column of the pool nor a statistic; there are: {self._known()}"
+                f"scorer {name!r} is neither a column of the pool nor a statistic; there are: {', '.join(self.names())}"
             )
-        return column
-
-    def _known(self) -> str:
-        return ", ".join(self.names())
+        return self._counted[name]
 
     def draw(self, m: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Up to `m` different pairs of replies to one prompt: random prompts, then two of its replies."""
