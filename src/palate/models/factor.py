@@ -17,20 +17,21 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 from palate.config import Config
 from palate.errors import ConfigError
 from palate.models.base import Traits
 from palate.models.factor_fit import FactorProblem, Factors, svd_start
 from palate.models.factor_network import FactorNetwork, Penalty, factor_loss, target_loss
+from palate.models.factor_simplex import place_on_simplex, simplex_covariance
 from palate.models.likelihood import adapt_users
 from palate.models.linear import LinearMethod
 from palate.models.shared import locate, pair_scale
 from palate.models.training import Rows, TableEncoder, TrainingConfig, build, train, weights_of
 from palate.progress import Progress, silent
 from palate.rng import RNGLike, normalise
-from palate.types import Comparisons, Items
+from palate.types import Comparisons, Items, UserStates
 
 __all__ = ["Factor", "FactorConfig", "PRESETS"]
 
@@ -49,10 +50,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 32, "steps": 500, "svd_steps": 50, "svd_learning_rate": 1e-6, "drop_ties": True, "refit": False,
     },
     "rfm": {"init": "random"},
+    "lore": {
+        "weights": "simplex", "rank": 5, "init": "random", "l2": 0.0, "item_l2": 0.0, "balanced": True,
+        "optimizer": "adam", "learning_rate": 0.5, "schedule": "constant", "clip": 0.0, "batch_size": 10**9,
+        "steps": 1000, "refit": False,
+    },
 }  # fmt: skip
 """Named settings. "paper": PReF as printed (Attributes: rank 8, plain SGD, 500 steps of 32, L2 on people). "program": its
 published program (penalty on the pair features, no regulariser for new people, an SVD fit at a rate that does nothing).
-"rfm": reward feature models (Barreto et al. 2025), which are the same model without the SVD start."""
+"rfm": reward feature models (Barreto et al. 2025), which are the same model without the SVD start. "lore": Bose et al.
+2025, shares of a few rewards: full-batch Adam at .5, every person counting the same, no prior on anything; with few
+comparisons `l2=0.3, item_l2=4` helps, and gives a posterior."""
 
 
 class FactorConfig(TrainingConfig):
@@ -63,6 +71,12 @@ class FactorConfig(TrainingConfig):
     item_l2: float = Field(
         16.0, ge=0, description="Prior precision of the feature map and of item embeddings; without it l2 has no scale."
     )
+    weights: Literal["free", "simplex"] = Field(
+        "free",
+        description="'simplex': a person's vector is softmax(w_u), shares of `rank` rewards; `l2` is then the prior of w_u, "
+        "and 0 leaves no posterior. Needs init='random' and an optimizer other than 'lbfgs'.",
+    )
+    balanced: bool = Field(False, description="Every training person counts the same, however many rows they have.")
     identity: bool = Field(
         False, description="Give each known item an embedding besides its features; always so without features."
     )
@@ -95,6 +109,8 @@ class FactorConfig(TrainingConfig):
     def _penalties_need_batches(self) -> Self:
         if self.optimizer == "lbfgs" and self.penalty != "users":
             raise ValueError(f"penalty={self.penalty!r} is defined on batches; choose optimizer='adam' or 'sgd'")
+        if self.weights == "simplex" and (self.optimizer == "lbfgs" or self.init == "svd"):
+            raise ValueError("weights='simplex' needs init='random' and optimizer='adam', 'adamw' or 'sgd'")
         return self
 
 
@@ -135,7 +151,15 @@ class Factor(LinearMethod):
         """A fresh network for items of `dim` features, `n_users` training people and `n_keys` known items."""
         config = self.config
         return build(
-            lambda: FactorNetwork(dim, n_users, config.rank, n_keys=n_keys, l2=config.l2, item_l2=config.item_l2),
+            lambda: FactorNetwork(
+                dim,
+                n_users,
+                config.rank,
+                n_keys=n_keys,
+                l2=config.l2,
+                item_l2=config.item_l2,
+                simplex=config.weights == "simplex",
+            ),
             normalise(rng),
         )
 
@@ -148,12 +172,18 @@ class Factor(LinearMethod):
         if config.drop_ties and np.any(comparisons.label[keep] != 0.5):
             keep &= comparisons.label != 0.5
         learn = self._minimise if config.optimizer == "lbfgs" else self._train
-        factors = learn(comparisons.take(keep), offset[keep], rng, progress)
+        rows = comparisons.take(keep)
+        factors = learn(_balanced(rows) if config.balanced else rows, offset[keep], rng, progress)
         self.weight_, self.embeddings_ = factors.weight, factors.embeddings
         seen = np.bincount(comparisons.user, comparisons.weight, comparisons.n_users) > 0
         average = config.new_user_mean == "average"
         self.prior_mean_ = factors.people[seen].mean(0) if average else np.zeros(config.rank)
         self.prior_precision_ = max(config.l2, _FLAT) * np.eye(config.rank)
+        if config.weights == "simplex":
+            self._set_shares(
+                comparisons, offset, None if config.refit else np.where(seen[:, None], factors.people, 0.0)
+            )
+            return
         self._set_states(comparisons, offset)
         if not config.refit:
             self._keep_table(comparisons, offset, factors.people, seen)
@@ -223,6 +253,29 @@ class Factor(LinearMethod):
         )
         self.states_ = self._states(comparisons.n_users, {"mean": mean, "covariance": covariance})
 
+    # -- people as shares of the axes ---------------------------------------------------------------------------------
+
+    def _set_shares(self, comparisons: Comparisons, offset: np.ndarray, people: np.ndarray | None) -> None:
+        """`prior_` and `states_` on the simplex, at the trained w of `people`, or placed anew."""
+        self.side_ = {}
+        nobody = replace(comparisons.take(np.zeros(0, np.int64)), user_features=None)
+        self.prior_ = self._adapt(nobody.for_users(np.zeros(1, np.int64)), np.zeros(0))
+        self.states_ = self._shares(comparisons, offset, people)
+
+    def _adapt(self, comparisons: Comparisons, offset: np.ndarray) -> UserStates:
+        if self.config.weights == "free":
+            return super()._adapt(comparisons, offset)
+        return self._shares(comparisons, offset, None)
+
+    def _shares(self, comparisons: Comparisons, offset: np.ndarray, people: np.ndarray | None) -> UserStates:
+        v, rank = self._differences(comparisons), self.config.rank
+        if people is None:
+            people = place_on_simplex(v, comparisons, offset, mean=self.prior_mean_, precision=self.prior_precision_)
+        covariance = np.zeros((comparisons.n_users, rank, rank))
+        if self.config.l2 > 0:
+            covariance = simplex_covariance(v, comparisons, offset, people, self.prior_precision_)
+        return self._states(comparisons.n_users, {"mean": softmax(people, axis=1), "covariance": covariance})
+
     def _differences(self, comparisons: Comparisons) -> np.ndarray:
         basis = self._basis(comparisons.items)
         return basis[comparisons.left] - basis[comparisons.right]
@@ -233,3 +286,10 @@ class Factor(LinearMethod):
             return basis
         place = locate(self.keys_, items.keys)
         return basis + np.where(place[:, None] >= 0, self.embeddings_[place], 0.0)
+
+
+def _balanced(comparisons: Comparisons) -> Comparisons:
+    """The same rows with everybody's weights adding up to the same, and to the same in all."""
+    total = np.bincount(comparisons.user, comparisons.weight, comparisons.n_users)
+    share = total.sum() / np.count_nonzero(total) / np.where(total > 0, total, 1.0)
+    return replace(comparisons, weight=comparisons.weight * share[comparisons.user])

@@ -25,11 +25,22 @@ class FactorNetwork(nn.Module):
         n_keys: known items with an embedding; 0 for none.
         l2: prior precision of people's vectors.
         item_l2: prior precision of W and E.
+        simplex: λ_u = softmax(w_u) of what is learned, shares that add up to 1.
     """
 
-    def __init__(self, dim: int, n_users: int, rank: int, *, n_keys: int = 0, l2: float = 0.0, item_l2: float = 0.0):
+    def __init__(
+        self,
+        dim: int,
+        n_users: int,
+        rank: int,
+        *,
+        n_keys: int = 0,
+        l2: float = 0.0,
+        item_l2: float = 0.0,
+        simplex: bool = False,
+    ) -> None:
         super().__init__()
-        self.l2, self.item_l2 = l2, item_l2
+        self.l2, self.item_l2, self.simplex = l2, item_l2, simplex
         self.weight = nn.Parameter(torch.randn(dim, rank) * 0.5)
         # Row n_keys stands for an unknown item and stays zero.
         self.items = nn.Embedding(n_keys + 1, rank, padding_idx=n_keys)
@@ -43,12 +54,17 @@ class FactorNetwork(nn.Module):
         phi = vectors @ self.weight / max(1, len(self.weight)) ** 0.5
         return phi if place is None else phi + self.items(place)
 
+    def taste(self, user: Tensor) -> Tensor:
+        """(b, rank) λ of people (b,)."""
+        learned = self.people(user)
+        return torch.softmax(learned, -1) if self.simplex else learned
+
     def logits(self, left: Tensor, right: Tensor, user: Tensor) -> Tensor:
         """(b,) λ_u·(φ(left) − φ(right)) of item vectors (b, dim)."""
-        return ((self.represent(left) - self.represent(right)) * self.people(user)).sum(-1)
+        return ((self.represent(left) - self.represent(right)) * self.taste(user)).sum(-1)
 
     def penalty(self) -> Tensor:
-        """Minus the log prior: ½ l2 Σ‖λ_u‖² + ½ item_l2 (‖W‖² + ‖E‖²)."""
+        """Minus the log prior: ½ l2 Σ‖λ_u‖² (of w_u on the simplex) + ½ item_l2 (‖W‖² + ‖E‖²)."""
         items = self.weight.square().sum() + self.items.weight.square().sum()
         return 0.5 * self.l2 * self.people.weight.square().sum() + 0.5 * self.item_l2 * items
 
@@ -69,7 +85,7 @@ def factor_loss(
 
     def loss(units: Tensor, generator: torch.Generator) -> Tensor:
         v = _pair_features(network, encoder, rows, place, units)
-        people = network.people(rows.user[units])
+        people = network.taste(rows.user[units])
         logits = (v * people).sum(-1) + rows.offset[units]
         likelihood = functional.binary_cross_entropy_with_logits(logits, rows.label[units], rows.weight[units])
         extra = 0.0 if penalty == "users" else penalty_weight * _extra_penalty(penalty, v, people)
