@@ -54,5 +54,7 @@ def test_a_fixed_logit_is_damped_by_taste_as_the_reward_is():
         keys=np.array([-1]),
         effects=np.zeros(1),
         loadings=np.zeros((1, 1)),
+        doubt=np.zeros(1),
+        own_doubt=np.zeros(2),
     )
     np.testing.assert_allclose(center_on_strangers(tastes, rows, offset).beta, 0.8, atol=0.02)

@@ -98,6 +98,9 @@ class Hierarchical(LinearMethod):
     def _shared(self, items: Items) -> np.ndarray:
         return self._tastes().offset(items)
 
+    def _doubt(self, left: Items, right: Items) -> np.ndarray:
+        return self._tastes().doubt_between(left, right)
+
     def _worth(self, comparisons: Comparisons) -> np.ndarray:
         return design_weights(comparisons, self.config.item_correlation)
 

@@ -270,7 +270,14 @@ class _Space:
     @torch.no_grad()
     def tastes(self, table: Table) -> Tastes:
         mean = {name: value.double().numpy().copy() for name, value in self.means.items()}
+        variance = {name: torch.exp(2 * value).double() for name, value in self.deviations.items()}
         keys = table.keys if len(table.keys) else np.array([-1])
+        # An item of its own effect only where items had one; E|λ|² = r sums the axes' variances.
+        scale = {
+            name: torch.exp(2 * self.scales[name]).double().expand(1 if name == "effects" else self.rank).sum()
+            for name in ("effects", "loadings")
+        }
+        prior = float(sum(scale.values())) if self.has["effects"] else 0.0
         return Tastes(
             center=table.center,
             rotation=table.rotation,
@@ -279,6 +286,8 @@ class _Space:
             keys=keys,
             effects=mean["effects"],
             loadings=mean["loadings"],
+            doubt=(variance["beta"] + variance["content"].sum(1)).numpy(),
+            own_doubt=np.append((variance["effects"] + variance["loadings"].sum(1)).numpy(), prior),
         )
 
 

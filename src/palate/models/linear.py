@@ -11,7 +11,9 @@ from abc import abstractmethod
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import expit, ndtri
 
+from palate.errors import InputError
 from palate.models.base import Method
 from palate.models.likelihood import adapt_users, predictive
 from palate.models.side import SideInformation, learn_side
@@ -69,6 +71,39 @@ class LinearMethod(Method):
         self._check_fitted()
         return self._worth(comparisons)
 
+    def interval(
+        self, left: Items, right: Items, states: UserStates, user_index: np.ndarray, *, level: float = 0.9
+    ) -> np.ndarray:
+        """Between what bounds the true probability lies that each person prefers left.
+
+        `prefer` is one number that has all doubt averaged into it; this tells how far from it the truth may be, because
+        the person and, where the method says so, the items are not known exactly. The doubt s² about items is already in
+        the scale of the learned logits, which are κ = (1 + πs²/8)^−½ of the true ones (MacKay 1992); it is taken out again.
+
+        Args:
+            left, right: m items each.
+            states: of some people, from this fitted method.
+            user_index: (m,) rows of `states`.
+            level: in (0, 1).
+
+        Returns:
+            (m, 2) float64, low and high, with low ≤ high.
+
+        Raises:
+            InputError: a level outside (0, 1).
+        """
+        if not 0 < level < 1:
+            raise InputError(f"level={level}: the level of an interval lies between 0 and 1")
+        self._check_fitted()
+        states.require(self.name, self.fingerprint_)
+        v = self.basis(left) - self.basis(right)
+        centre = self._base_margin(left, right) + self._shared(left) - self._shared(right)
+        centre = centre + np.einsum("mr,mr->m", v, states.arrays["mean"][user_index])
+        doubt = self._doubt(left, right)
+        stretch = self.temper_ * np.sqrt(1.0 + np.pi / 8.0 * doubt)
+        spread = np.sqrt(stretch**2 * logit_variance(v, states.arrays["covariance"], user_index) + doubt)
+        return expit((stretch * centre)[:, None] + ndtri(0.5 + 0.5 * level) * spread[:, None] * np.array([-1.0, 1.0]))
+
     def sample(self, states: UserStates, n: int, *, rng: RNGLike = None) -> np.ndarray:
         """Draws of every person's weights from the posterior.
 
@@ -102,6 +137,10 @@ class LinearMethod(Method):
     def _noise(self, items: Items) -> np.ndarray:
         """(n,) float64 variance of each item's reward beside the person's own."""
         return np.zeros(len(items))
+
+    def _doubt(self, left: Items, right: Items) -> np.ndarray:
+        """(m,) float64 ≥ 0 variance of each true logit because the items, not the person, are not known exactly."""
+        return np.zeros(len(left))
 
     def _worth(self, comparisons: Comparisons) -> np.ndarray:
         """(m,) float64 weight of each row when a person is adapted to it."""

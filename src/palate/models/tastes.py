@@ -32,6 +32,9 @@ class Tastes:
         keys: (k,) sorted known items; a single -1 stands for none.
         effects: (k,) b.
         loadings: (k, r) δ.
+        doubt: (q,) posterior variance of a reward's weights β + W λ per feature, people being N(0, I).
+        own_doubt: (k + 1,) posterior variance of what each known item has of its own, b + δ·λ; last, the prior variance,
+            which is that of an item that nobody has judged.
     """
 
     center: np.ndarray
@@ -41,6 +44,8 @@ class Tastes:
     keys: np.ndarray
     effects: np.ndarray
     loadings: np.ndarray
+    doubt: np.ndarray
+    own_doubt: np.ndarray
 
     def offset(self, items: Items) -> np.ndarray:
         """(n,) f(i), what an average person feels about each item."""
@@ -62,6 +67,14 @@ class Tastes:
             return np.zeros(len(items)), np.zeros(len(items), np.int64)
         place = locate(self.keys, items.keys)
         return (place >= 0).astype(np.float64), np.maximum(place, 0)
+
+    def doubt_between(self, left: Items, right: Items) -> np.ndarray:
+        """(m,) variance of the reward differences because the items' places are learned from few comparisons."""
+        content = np.square(self.rotated(left) - self.rotated(right)) @ self.doubt
+        for items in (left, right):
+            known, place = self.known(items)
+            content = content + np.where(known > 0, self.own_doubt[place], self.own_doubt[-1])
+        return content
 
     def moved(self, mean: np.ndarray, factor: np.ndarray) -> Tastes:
         """The same rewards when people are λ = mean + factor @ η: f gains c·mean, c becomes c @ factor."""
@@ -144,7 +157,7 @@ def _population(mode: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, n
 def merge(parts: Sequence[Tastes], items: Items, rank: int) -> Tastes:
     """The average of several spaces over the same keys and features, on its `rank` strongest axes.
 
-    Rewards of an average person are averaged, and so is the covariance between items that people's tastes cause:
+    Rewards of an average person are averaged (their doubt falls as that of a mean of independent fits), and so is the covariance between items that people's tastes cause:
     c(i)·c(j) summed over the parts, halved for two. Its strongest axes over `items` are kept; these should be the items
     of the training rows, or else what is fitted would depend on texts that nobody has judged yet.
     """
@@ -155,6 +168,9 @@ def merge(parts: Sequence[Tastes], items: Items, rank: int) -> Tastes:
         effects=np.mean([part.effects for part in parts], 0),
         content=share * np.concatenate([part.content for part in parts], 1),
         loadings=share * np.concatenate([part.loadings for part in parts], 1),
+        doubt=share**2 * np.mean([part.doubt for part in parts], 0),
+        own_doubt=np.mean([part.own_doubt for part in parts], 0)
+        * np.append(np.full(len(first.effects), share**2), 1.0),
     )
     basis = wide.basis(items)
     basis = basis - basis.mean(0)
