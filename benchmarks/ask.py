@@ -14,8 +14,8 @@ were shown already counts less. The others pick freely; nothing is asked twice.
 
 Must come out: ours is nowhere below random by more than .005 AUC, and on the corpus ours after 15 answers is not below random
 after 40 by more than .005; `verdicts` says whether it did (lower end of the 95 % interval of the difference over people).
-Settings were chosen on corpus seed 1000 and on a quarter of the people of polis; reported are seeds 1 to 10, and 1 to 3 of the
-others (real people are new in one of the three).
+Settings were chosen on corpus seed 1000 and on 60 people of polis, drawn by another hash, so that some of those are among the
+people reported there; reported are seeds 1 to 10, and 1 to 3 of the others (real people are new in one of the three).
 Cells are kept in --folder, so that a run that was stopped goes on.
 """
 
