@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from palate.data import PreferenceDataset, load
+from palate.data import PreferenceDataset, load, read
 from palate.errors import DataError, InputError
 from palate.evaluate.audit import Audit, audit
 from palate.simulate import corpus_people, synthetic_world
@@ -46,6 +46,18 @@ def test_findings_have_the_promised_keys_and_survive_json(differing):
     assert (found["n_comparisons"], found["n_users"], found["n_items"]) == (9000, 150, 512)
     for name in ("divergence", "high_divergence", "minority_share", "mv_acc", "consistency", "room"):
         assert {"value", "low", "high", "reason"} <= set(found[name]), name
+
+
+def test_a_table_with_the_better_reply_always_left_has_the_same_room():
+    rows = [
+        {"user": row["user"], "prompt": row["prompt"], "left": row[chosen], "right": row[other], "label": 1}
+        for row in corpus_people(100, 40, seed=2).dataset.to_frame().to_dicts()
+        for chosen, other in [("left", "right") if row["label"] == 1 else ("right", "left")]
+    ]
+    room = audit(read(rows), rng=1).to_dict()["room"]
+    assert room["non_personal"]["position"]["value"] == 1.0
+    assert room["best_non_personal"]["name"] != "position"
+    assert room["upper"]["value"] > room["achievable"]["value"] > 0.0
 
 
 def test_people_who_differ_are_worth_personalizing(differing):

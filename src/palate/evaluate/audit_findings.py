@@ -90,7 +90,9 @@ def room_findings(
         "majority of others": majority,
     } | {name: found for name, found in simple.items() if found is not None}
     candidates = {name: found for name, found in candidates.items() if found["value"] is not None}
-    best = max(candidates, key=lambda name: candidates[name]["value"]) if candidates else None
+    # the side of a reply is no reward: in a table whose better reply is always left it is right every time
+    rewards = [name for name in candidates if name != "position"]
+    best = max(rewards, key=lambda name: candidates[name]["value"]) if rewards else None
     upper = _upper(candidates[best] if best else None, steady)
     value = None if gain is None else _bounded(gain).to_dict()
     return {
