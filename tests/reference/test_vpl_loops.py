@@ -100,6 +100,7 @@ def settings(**changes):
         "width": WIDTH,
         "latent": LATENT,
         "blank": 0.0,
+        "calm": 0.0,
         "kl_weight": 0.3,
         "optimizer": "sgd",
         "schedule": "constant",
@@ -165,7 +166,7 @@ def test_divergence_counts_more_and_more_and_starts_again():
 
 def test_paper_preset_is_the_programs():
     paper = VPL.Config.paper()
-    assert (paper.width, paper.latent, paper.normalise, paper.kl_weight) == (512, 512, True, 3e-6)
+    assert (paper.width, paper.latent, paper.normalise, paper.calm, paper.kl_weight) == (512, 512, True, 0.0, 3e-6)
     assert (paper.min_context, paper.context, paper.blank, paper.targets) == (2, 8, 0.0, 1)
     assert (paper.batch_size, paper.learning_rate, paper.weight_decay, paper.warmup) == (32, 1e-4, 1e-3, 0.03)
     module = make("vpl", **paper.model_dump()).module(10, 0, 0)

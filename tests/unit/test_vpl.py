@@ -58,3 +58,11 @@ def test_latents_stay_in_the_clamp_and_are_not_scaled_in_prediction(world):
 def test_contexts_that_do_not_fit():
     with pytest.raises(ConfigError, match="min_context=9"):
         VPL(context=8, min_context=9)
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_the_latent_is_not_ignored(seed):
+    """Seed 2 ended in a pooled network while the noise was drawn in full from the first step."""
+    town = mirror_town()
+    method = VPL(steps=300).fit(town.train, rng=seed)
+    assert town.decided("heldout", predictions(method, town.heldout, method.states_), town.minority) >= 0.95

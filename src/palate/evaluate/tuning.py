@@ -57,8 +57,8 @@ SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = MappingProxyType(
         },
         "vpl": {
             "learning_rate": (2e-3, 5e-3),
-            "steps": (300, 600, 1200),
-            "latent": (64, 128, 256),
+            "steps": (150, 300, 600),
+            "latent": (32, 128),
             "weight_decay": (0.03, 0.3),
             "kl_weight": (0.0, 1e-4, 1e-3),
         },

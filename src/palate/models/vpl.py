@@ -15,6 +15,7 @@ Learning", eq. 3 and § 5, and their program, on a frozen feature table.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Self
 
 import numpy as np
@@ -49,6 +50,13 @@ class VPL(Method):
 
         width: int = Field(64, ge=1, description="Hidden units of the encoder, its attention and the decoder.")
         latent: int = Field(128, ge=1, description="Width of the latent z.")
+        calm: float = Field(
+            0.5,
+            ge=0,
+            le=1,
+            description="Share of the steps in which the noise σ of the latent rises from 0; drawn in full from the start, it "
+            "may drown the code before the decoder reads it, and the latent is then ignored for good.",
+        )
         normalise: bool = Field(
             False,
             description="In training, scale each drawn z to length √latent, as the program does; predictions take z = μ "
@@ -88,6 +96,7 @@ class VPL(Method):
             return cls(
                 width=512,
                 latent=512,
+                calm=0.0,
                 normalise=True,
                 kl_weight=3e-6,
                 kl_period=10_000,
@@ -123,6 +132,7 @@ class VPL(Method):
     def _loss(self, network: VPLNetwork, table: Tensor, rows: Rows, people: list[Tensor]) -> Loss:
         """Mean loss of some people's targets under a latent drawn from a random part of their other answers."""
         config, step = self.config, 0
+        steps = config.steps or config.epochs * math.ceil(len(people) / config.batch_size)
 
         def loss(units: Tensor, generator: torch.Generator) -> Tensor:
             nonlocal step
@@ -132,7 +142,8 @@ class VPL(Method):
             (context, shown), (target, asked) = (padded(part) for part in zip(*drawn, strict=True))
             sides = table[rows.left[context]], table[rows.right[context]]
             mean, log_variance = network.encode(*sides, rows.label[context], rows.weight[context] * shown)
-            noise = torch.randn(mean.shape, generator=generator)
+            loudness = min(1.0, step / (config.calm * steps)) if config.calm else 1.0
+            noise = loudness * torch.randn(mean.shape, generator=generator)
             latent = _drawn(mean, log_variance, noise, shown.any(1), config.normalise)[:, None]
             margin = network.rewards(table[rows.left[target]], latent) - network.rewards(
                 table[rows.right[target]], latent
