@@ -25,6 +25,7 @@ from pydantic import Field
 from scipy.special import expit
 from torch import Tensor
 
+from palate.config import Config
 from palate.errors import InputError
 from palate.models.base import Method, Traits
 from palate.models.pal_network import PALNetwork, Variant, pal_loss
@@ -34,10 +35,62 @@ from palate.progress import Progress
 from palate.rng import RNGLike, normalise
 from palate.types import Comparisons, Items, UserStates
 
-__all__ = ["PAL"]
+__all__ = ["PAL", "PALConfig"]
 
 _CELLS = 40_000
 """Rows, or people × items, that pass the network at once."""
+
+
+class PALConfig(TrainingConfig):
+    """Settings of `pal`; the defaults suit thousands of comparisons on frozen features, `paper()` is the paper's."""
+
+    variant: Variant = Field(
+        "a",
+        description="'a': distance to an ideal point. 'b': angle to an ideal direction that depends on the prompt; needs "
+        "`prompt_features` of the items to know the prompt.",
+    )
+    prototypes: int = Field(4, ge=1, description="K, what people are mixtures of; the paper's is 2.")
+    width: int = Field(64, ge=1, description="Hidden units of the networks, and width of the space of ideal points.")
+    loss: Literal["logistic", "hinge"] = Field(
+        "logistic", description="'hinge': with margin 1, as the paper trains A; probabilities then are rough."
+    )
+    sharpness: float = Field(5.0, gt=0, le=100, description="exp(s) at the start (B); the program's is 1 / .07.")
+    user_l2: float = Field(0.3, ge=0, description="Prior precision of mixture logits in training.")
+    people_rate: float = Field(
+        1.0,
+        gt=0,
+        description="Learning rate of prototypes and mixture logits, as a multiple of that of the networks.",
+    )
+    sharpness_rate: float = Field(1.0, gt=0, description="The same of s (B).")
+    adapt_steps: int = Field(30, ge=1, description="Most Gauss-Newton steps to place a new person.")
+    steps: int | None = Field(600, ge=1, description="Optimiser steps in all; None for `epochs`.")
+    learning_rate: float = Field(1e-2, gt=0, description="Peak learning rate.")
+    weight_decay: float = Field(0.3, ge=0, description="Of matrices; decoupled for AdamW, else an L2 gradient.")
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the rate rises from 0.")
+
+    @classmethod
+    def paper(cls, variant: Variant = "a") -> Self:
+        """The program's networks and training: width 512, K 2, Adam with a rate of its own for each part, one epoch."""
+        return cls(
+            variant=variant,
+            prototypes=2,
+            width=512,
+            loss="hinge" if variant == "a" else "logistic",
+            sharpness=1 / 0.07,
+            user_l2=0.0,
+            people_rate=50.0,
+            sharpness_rate=1000.0,
+            adapt_steps=20,
+            optimizer="adam",
+            learning_rate=1e-4,
+            weight_decay=0.01,
+            batch_size=4,
+            steps=None,
+            epochs=1,
+            schedule="constant",
+            warmup=0.0,
+            clip=0.0,
+        )
 
 
 class PAL(Method):
@@ -46,58 +99,8 @@ class PAL(Method):
     name: ClassVar[str] = "pal"
     traits: ClassVar[Traits] = Traits(scalar=True, trainable=True, needs=frozenset({"features"}))
 
-    class Config(TrainingConfig):
-        """Settings of `pal`; the defaults suit thousands of comparisons on frozen features, `paper()` is the paper's."""
-
-        variant: Variant = Field(
-            "a",
-            description="'a': distance to an ideal point. 'b': angle to an ideal direction that depends on the prompt; needs "
-            "`prompt_features` of the items to know the prompt.",
-        )
-        prototypes: int = Field(4, ge=1, description="K, what people are mixtures of; the paper's is 2.")
-        width: int = Field(
-            64, ge=1, description="Hidden units of the networks, and width of the space of ideal points."
-        )
-        loss: Literal["logistic", "hinge"] = Field(
-            "logistic", description="'hinge': with margin 1, as the paper trains A; probabilities then are rough."
-        )
-        sharpness: float = Field(5.0, gt=0, le=100, description="exp(s) at the start (B); the program's is 1 / .07.")
-        user_l2: float = Field(0.3, ge=0, description="Prior precision of mixture logits in training.")
-        people_rate: float = Field(
-            1.0,
-            gt=0,
-            description="Learning rate of prototypes and mixture logits, as a multiple of that of the networks.",
-        )
-        sharpness_rate: float = Field(1.0, gt=0, description="The same of s (B).")
-        adapt_steps: int = Field(30, ge=1, description="Most Gauss-Newton steps to place a new person.")
-        steps: int | None = Field(600, ge=1, description="Optimiser steps in all; None for `epochs`.")
-        learning_rate: float = Field(1e-2, gt=0, description="Peak learning rate.")
-        weight_decay: float = Field(0.3, ge=0, description="Of matrices; decoupled for AdamW, else an L2 gradient.")
-        warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the rate rises from 0.")
-
-        @classmethod
-        def paper(cls, variant: Variant = "a") -> Self:
-            """The program's networks and training: width 512, K 2, Adam with a rate of its own for each part, one epoch."""
-            return cls(
-                variant=variant,
-                prototypes=2,
-                width=512,
-                loss="hinge" if variant == "a" else "logistic",
-                sharpness=1 / 0.07,
-                user_l2=0.0,
-                people_rate=50.0,
-                sharpness_rate=1000.0,
-                adapt_steps=20,
-                optimizer="adam",
-                learning_rate=1e-4,
-                weight_decay=0.01,
-                batch_size=4,
-                steps=None,
-                epochs=1,
-                schedule="constant",
-                warmup=0.0,
-                clip=0.0,
-            )
+    Config: ClassVar[type[Config]] = PALConfig
+    config: PALConfig
 
     prior_mean_: np.ndarray
     prior_precision_: np.ndarray

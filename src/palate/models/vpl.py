@@ -25,6 +25,7 @@ from scipy.special import expit
 from torch import Tensor
 from torch.nn import functional
 
+from palate.config import Config
 from palate.models.base import Method, Traits
 from palate.models.context import between, draw, kept_rows, padded, rows_by_person
 from palate.models.training import Loss, Rows, Scaling, TrainingConfig, build, load_weights, train, weights_of
@@ -33,10 +34,79 @@ from palate.progress import Progress
 from palate.rng import RNGLike, normalise
 from palate.types import Comparisons, Items, UserStates
 
-__all__ = ["VPL"]
+__all__ = ["VPL", "VPLConfig"]
 
 _CELLS = 100_000
 """Answers, rows, or people × items, that pass a network at once."""
+
+
+class VPLConfig(TrainingConfig):
+    """Settings of `vpl`; the defaults suit some dozens to thousands of people, `paper()` is the paper's."""
+
+    width: int = Field(64, ge=1, description="Hidden units of the encoder, its attention and the decoder.")
+    latent: int = Field(128, ge=1, description="Width of the latent z.")
+    calm: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the steps in which the noise σ of the latent rises from 0; drawn in full from the start, it "
+        "may drown the code before the decoder reads it, and the latent is then ignored for good.",
+    )
+    normalise: bool = Field(
+        False,
+        description="In training, scale each drawn z to length √latent, as the program does; predictions take z = μ "
+        "as it is either way.",
+    )
+    kl_weight: float = Field(1e-4, ge=0, description="Weight w of the divergence from the prior.")
+    kl_period: int = Field(
+        10_000,
+        ge=1,
+        description="Steps in which its weight rises from .1 w to w, by a cosine; it then starts again.",
+    )
+    context: int = Field(32, ge=1, description="Most answers of a person that the encoder reads.")
+    min_context: int = Field(0, ge=0, description="Fewest answers shown in a training step.")
+    blank: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of training steps that show no answer at all, so that z = 0 is learned too.",
+    )
+    targets: int = Field(16, ge=1, description="Answers of a person predicted in a training step.")
+    epochs: int = Field(1, ge=1, description="Passes over the people; not used where `steps` is given.")
+    steps: int | None = Field(500, ge=1, description="Optimiser steps in all; None for `epochs`.")
+    batch_size: int = Field(16, ge=1, description="People per step.")
+    learning_rate: float = Field(5e-3, gt=0, description="Peak learning rate.")
+    weight_decay: float = Field(0.03, ge=0, description="Of matrices; decoupled for AdamW, else an L2 gradient.")
+    warmup: float = Field(0.03, ge=0, lt=1, description="Share of the steps in which the rate rises from 0.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.min_context > self.context:
+            raise ValueError(f"min_context={self.min_context} is over context={self.context}")
+        return self
+
+    @classmethod
+    def paper(cls) -> Self:
+        """The program's networks and training for UltraFeedback (UF-P-4): width and latent 512, 2 to 8 answers."""
+        return cls(
+            width=512,
+            latent=512,
+            calm=0.0,
+            normalise=True,
+            kl_weight=3e-6,
+            kl_period=10_000,
+            context=8,
+            min_context=2,
+            blank=0.0,
+            targets=1,
+            steps=20_000,
+            batch_size=32,
+            optimizer="adamw",
+            learning_rate=1e-4,
+            weight_decay=1e-3,
+            schedule="cosine",
+            warmup=0.03,
+        )
 
 
 class VPL(Method):
@@ -45,73 +115,8 @@ class VPL(Method):
     name: ClassVar[str] = "vpl"
     traits: ClassVar[Traits] = Traits(scalar=True, trainable=True, needs=frozenset({"features"}))
 
-    class Config(TrainingConfig):
-        """Settings of `vpl`; the defaults suit some dozens to thousands of people, `paper()` is the paper's."""
-
-        width: int = Field(64, ge=1, description="Hidden units of the encoder, its attention and the decoder.")
-        latent: int = Field(128, ge=1, description="Width of the latent z.")
-        calm: float = Field(
-            0.5,
-            ge=0,
-            le=1,
-            description="Share of the steps in which the noise σ of the latent rises from 0; drawn in full from the start, it "
-            "may drown the code before the decoder reads it, and the latent is then ignored for good.",
-        )
-        normalise: bool = Field(
-            False,
-            description="In training, scale each drawn z to length √latent, as the program does; predictions take z = μ "
-            "as it is either way.",
-        )
-        kl_weight: float = Field(1e-4, ge=0, description="Weight w of the divergence from the prior.")
-        kl_period: int = Field(
-            10_000,
-            ge=1,
-            description="Steps in which its weight rises from .1 w to w, by a cosine; it then starts again.",
-        )
-        context: int = Field(32, ge=1, description="Most answers of a person that the encoder reads.")
-        min_context: int = Field(0, ge=0, description="Fewest answers shown in a training step.")
-        blank: float = Field(
-            0.1,
-            ge=0,
-            le=1,
-            description="Share of training steps that show no answer at all, so that z = 0 is learned too.",
-        )
-        targets: int = Field(16, ge=1, description="Answers of a person predicted in a training step.")
-        epochs: int = Field(1, ge=1, description="Passes over the people; not used where `steps` is given.")
-        steps: int | None = Field(500, ge=1, description="Optimiser steps in all; None for `epochs`.")
-        batch_size: int = Field(16, ge=1, description="People per step.")
-        learning_rate: float = Field(5e-3, gt=0, description="Peak learning rate.")
-        weight_decay: float = Field(0.03, ge=0, description="Of matrices; decoupled for AdamW, else an L2 gradient.")
-        warmup: float = Field(0.03, ge=0, lt=1, description="Share of the steps in which the rate rises from 0.")
-
-        @model_validator(mode="after")
-        def _fits_together(self) -> Self:
-            if self.min_context > self.context:
-                raise ValueError(f"min_context={self.min_context} is over context={self.context}")
-            return self
-
-        @classmethod
-        def paper(cls) -> Self:
-            """The program's networks and training for UltraFeedback (UF-P-4): width and latent 512, 2 to 8 answers."""
-            return cls(
-                width=512,
-                latent=512,
-                calm=0.0,
-                normalise=True,
-                kl_weight=3e-6,
-                kl_period=10_000,
-                context=8,
-                min_context=2,
-                blank=0.0,
-                targets=1,
-                steps=20_000,
-                batch_size=32,
-                optimizer="adamw",
-                learning_rate=1e-4,
-                weight_decay=1e-3,
-                schedule="cosine",
-                warmup=0.03,
-            )
+    Config: ClassVar[type[Config]] = VPLConfig
+    config: VPLConfig
 
     def module(self, dim: int, n_users: int, rng: RNGLike) -> VPLNetwork:
         """A fresh network for items of `dim` features; people have no parameters, so `n_users` does not matter."""
