@@ -115,6 +115,9 @@ def test_a_reminder_can_help():
         ("1/2", False, (None, 0.0)),
         ("10", False, (None, 0.0)),
         ("I like reply 1", False, (None, 0.0)),
+        ("The person would prefer 1.", False, (1, 1.0)),
+        ("This person prefers reply 2", False, (-1, 1.0)),
+        ("This person would prefer 1 or 2", False, (None, 0.0)),
     ],
 )
 def test_reading_answers(text, certainty, expected):

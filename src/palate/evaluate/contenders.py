@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from palate.errors import ConfigError
+from palate.evaluate.judging import JUDGE, judge_contender
 from palate.evaluate.texts import TextContender
 from palate.models import registry
 from palate.models.base import Method
@@ -57,8 +58,7 @@ class Contender:
         if isinstance(spec, Method):
             changed = spec.config.model_dump(exclude_defaults=True)
             return cls(_label(spec.name, changed), spec.name, type(spec), spec.config.model_dump(), tunable=False)
-        name, _, rest = spec.strip().partition(":")
-        settings = dict(_setting(spec, part) for part in rest.split(",") if part) if rest else {}
+        name, settings = spec.strip().partition(":")[0], _settings(spec)
         contender = cls(_label(name, settings), name, _class(name), settings)
         contender.make()  # an unknown setting is told before anything runs
         return contender
@@ -74,13 +74,21 @@ def contenders(
     """
     found: dict[str, Contender | TextContender] = {}
     for spec in [REFERENCE, *([BASELINE] if baseline else []), *specs]:
-        contender = spec if isinstance(spec, TextContender) else Contender.parse(spec)
+        contender = spec if isinstance(spec, TextContender) else _parse(spec)
         earlier = found.get(contender.label)
         if earlier is not None and _kind(earlier) is not _kind(contender):
             raise ConfigError(f"two different methods are called {contender.label!r}; give one another name")
         if earlier is None or not contender.tunable:
             found[contender.label] = contender
     return tuple(found.values())
+
+
+def _parse(spec: str | Method) -> Contender | TextContender:
+    """A method, or a judge where the name says so."""
+    if isinstance(spec, str) and spec.strip().partition(":")[0] == JUDGE:
+        settings = _settings(spec)
+        return judge_contender(_label(JUDGE, settings), settings)
+    return Contender.parse(spec)
 
 
 def method_names(text: str) -> list[str]:
@@ -113,8 +121,13 @@ def _class(name: str) -> type[Method]:
     try:
         return registry.get(name)
     except ConfigError:
-        known = ", ".join([*registry.available(), BASELINE])
+        known = ", ".join([*registry.available(), BASELINE, JUDGE])
         raise ConfigError(f"unknown method {name!r}; there are: {known}") from None
+
+
+def _settings(spec: str) -> dict[str, Any]:
+    rest = spec.strip().partition(":")[2]
+    return dict(_setting(spec, part) for part in rest.split(",") if part)
 
 
 def _setting(spec: str, part: str) -> tuple[str, Any]:

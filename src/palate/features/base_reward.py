@@ -22,12 +22,14 @@ from palate.features.cache import FeatureCache, embed_cached
 from palate.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from palate.backends.causal import ReplyLikelihood
     from palate.backends.classifier import SequenceScores
     from palate.data import PreferenceDataset
 
 __all__ = [
     "BaseReward",
     "ClassifierScores",
+    "LikelihoodScores",
     "ScoreColumns",
     "load_base_reward",
     "name_base_reward",
@@ -113,6 +115,35 @@ class ClassifierScores(Featurizer):
         return self._scores.score(items, batch_tokens=self.config.batch_tokens, progress=progress)[:, None]
 
 
+class LikelihoodScores(ClassifierScores):
+    """How likely a language model finds each reply: mean log-probability of its tokens after the prompt, in nats.
+
+    A reward for those who have no reward model. Nothing is loaded before the first `embed`.
+    """
+
+    name: ClassVar[str] = "likelihood"
+
+    class Config(ClassifierScores.Config):
+        """Settings of a base reward that a language model gives."""
+
+        model: str = Field(
+            "smollm2", min_length=1, description="Bundled name, model folder, or name on the hub, of a causal model."
+        )
+
+    @cached_property
+    def _scores(self) -> ReplyLikelihood:
+        from palate.backends.causal import ReplyLikelihood
+
+        config = self.config
+        return ReplyLikelihood(config.model, dtype=config.dtype, device=config.device, max_length=self.max_length)
+
+
+_SCORERS: Mapping[str, type[ClassifierScores]] = {"classifier": ClassifierScores, "likelihood": LikelihoodScores}
+"""Reward models by the kind that a saved model names."""
+
+_LIKELIHOOD = "likelihood:"
+
+
 @dataclass(frozen=True)
 class ScoreColumns:
     """Scores that stand beside each comparison, one for each side, in extra columns of the data.
@@ -158,11 +189,11 @@ BaseReward: TypeAlias = (
     "np.ndarray | str | ScoreColumns | ClassifierScores | Callable[[Sequence[tuple[str, str]]], Sequence[float]]"
 )
 """What scores items: an array in the order of `item_texts()`; a function from (prompt, reply) pairs; a reward model's
-name or folder; the name of score columns; "none"."""
+name or folder; "likelihood:smollm2", any language model's likelihood; the name of score columns; "none"."""
 
 
 def name_base_reward(base_reward: Any, dataset: PreferenceDataset) -> Any:
-    """What a name stands for in this data set: columns that it has, else a reward model; anything else is returned.
+    """What a name stands for in this data set: columns that it has, else a model; anything else is returned.
 
     Raises:
         InputError: a name that is neither a pair of columns nor possibly a model.
@@ -176,6 +207,8 @@ def name_base_reward(base_reward: Any, dataset: PreferenceDataset) -> Any:
     columns = ScoreColumns(base_reward)
     if columns.columns(dataset) is not None:
         return columns
+    if base_reward.startswith(_LIKELIHOOD):
+        return LikelihoodScores(model=base_reward.removeprefix(_LIKELIHOOD))
     if "/" in base_reward or Path(base_reward).expanduser().exists():
         return ClassifierScores(model=base_reward)
     raise InputError(_no_columns(base_reward, dataset) + ", and there is no such model folder")
@@ -246,7 +279,8 @@ def save_base_reward(base_reward: Any) -> dict[str, Any] | None:
         return {"kind": "columns", "name": base_reward.name}
     if isinstance(base_reward, ClassifierScores):
         settings = base_reward.config.model_dump(mode="json")
-        return {"kind": "classifier", "settings": settings, "fingerprint": base_reward.fingerprint}
+        kind = next(name for name, scorer in _SCORERS.items() if scorer is type(base_reward))
+        return {"kind": kind, "settings": settings, "fingerprint": base_reward.fingerprint}
     return None
 
 
@@ -263,8 +297,8 @@ def load_base_reward(saved: Mapping[str, Any] | str | None) -> Any:
         return ScoreColumns(saved)
     if saved.get("kind") == "columns":
         return ScoreColumns(saved["name"])
-    if saved.get("kind") == "classifier":
-        found = ClassifierScores(**saved["settings"])
+    if saved.get("kind") in _SCORERS:
+        found = _SCORERS[saved["kind"]](**saved["settings"])
         if found.fingerprint != saved["fingerprint"]:
             raise FingerprintError(
                 f"base reward {found.config.model} is {found.fingerprint[:12]}, the model was fitted on "

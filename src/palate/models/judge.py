@@ -7,6 +7,9 @@ and that is a tie. Nothing is learned; adapting stores the history.
 When not to use it: where a fitted reward is at hand. On real people such judges get 52 to 68 % of choices right, at one
 or two model calls per question.
 
+Zero-shot, the person's own comparisons and the stated profile are `JudgeConfig.zero_shot()`, `.rag()` and
+`.stated_profile()`; `palate bench --methods judge:preset=rag` asks any of them (`palate.evaluate.judging`).
+
 Source: Dong et al. 2025 (RAG: the three nearest own comparisons); Shenfeld et al. 2025 (both orders);
 Dong, Hu and Collier 2024, "Can LLM be a Personalized Judge?" (certainty).
 """
@@ -19,7 +22,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -47,7 +50,7 @@ _ASK_SURE = (
 _REMIND = "I cannot read that. Answer with one number alone: 1, 2 or 0."
 _REMIND_SURE = "I cannot read that. Answer with two numbers alone: 1, 2 or 0, then your certainty from 1 to 100."
 _ANSWER = re.compile(
-    r"(?:the\s+)?(?:answer|reply)?[\s:#*\"'(]*([012])(?![\d.]*\d)(?!\s*(?:/|or|and)\s*\d)"
+    r"(?:th(?:e|is)\s+person\s+(?:would\s+)?prefers?\s+)?(?:the\s+)?(?:answer|reply)?[\s:#*\"'(]*([012])(?![\d.]*\d)(?!\s*(?:/|or|and)\s*\d)"
     r"(?:(?:[\s,;:.()*-]|certainty|is)+(\d{1,3})(?!\d))?",
     re.IGNORECASE,
 )
@@ -57,9 +60,12 @@ class JudgeConfig(Config):
     """How the judge is asked."""
 
     examples: int = Field(0, ge=0, description="Own comparisons of the person shown with every question; 0 for none.")
-    choose: Literal["recent", "nearest"] = Field(
-        "recent", description="Which of them: the latest, or the nearest to the question (needs `similarity`)."
+    choose: Literal["recent", "nearest", "prompt"] = Field(
+        "recent",
+        description="Which of them: the latest, those whose two replies are nearest to the question's, or those with the "
+        "nearest prompt (both need `similarity`).",
     )
+    profile: bool = Field(True, description="Show what the person says of themselves, where they do.")
     both_orders: bool = Field(True, description="Ask every question in both orders; a contradiction is a tie.")
     certainty: bool = Field(False, description="Ask for a certainty and let it scale the probability.")
     trust: float = Field(
@@ -67,6 +73,21 @@ class JudgeConfig(Config):
     )
     max_tokens: int = Field(32, ge=1, description="The judge's answer is cut after so many tokens.")
     workers: int = Field(4, ge=1, description="Questions asked at a time; 1 for a model in this process.")
+
+    @classmethod
+    def zero_shot(cls) -> Self:
+        """Nothing known of the person: the judge's own taste."""
+        return cls(profile=False)
+
+    @classmethod
+    def rag(cls) -> Self:
+        """Dong et al. 2025: the three own comparisons with the most similar prompts (cosine of MiniLM)."""
+        return cls(examples=3, choose="prompt", profile=False)
+
+    @classmethod
+    def stated_profile(cls) -> Self:
+        """Dong, Hu and Collier 2024: the person in their own words, with a certainty from 1 to 100."""
+        return cls(certainty=True, trust=1.0)
 
 
 @dataclass(frozen=True)
@@ -124,8 +145,10 @@ class JudgeRewardModel:
         if config is not None and settings:
             config = config.replace(**settings)
         self.config = JudgeConfig(**settings) if config is None else config
-        if self.config.examples and self.config.choose == "nearest" and similarity is None:
-            raise InputError("choose='nearest' needs similarity=, a featurizer; e.g. palate.features.make('minilm')")
+        if self.config.examples and self.config.choose != "recent" and similarity is None:
+            raise InputError(
+                f"choose={self.config.choose!r} needs similarity=, a featurizer; e.g. palate.features.make('minilm')"
+            )
         self.backend = backend
         self.similarity = similarity
         about = [repr(backend) if name is None else name, self.config.model_dump_json()]
@@ -194,9 +217,10 @@ class JudgeRewardModel:
         if len(index) != len(questions):
             raise InputError(f"{len(index)} users for {len(questions)} questions; give one each")
         orders = (False, True) if self.config.both_orders else (False,)
+        shown = self._examples(questions, states, index)
         asked = [
-            self._conversation(question, states[int(person)], swapped)
-            for question, person in zip(questions, index, strict=True)
+            self._conversation(question, states[int(person)], examples, swapped)
+            for question, person, examples in zip(questions, index, shown, strict=True)
             for swapped in orders
         ]
         answers = self._ask_all(asked, progress)
@@ -259,29 +283,55 @@ class JudgeRewardModel:
         strength = sum(side * answer.certainty for side, answer in zip(sides, answers, strict=True)) / len(sides)
         return 0.5 + (self.config.trust - 0.5) * strength, "decided"
 
-    def _conversation(self, question: Question, state: UserState, swapped: bool) -> list[dict[str, str]]:
+    def _conversation(
+        self, question: Question, state: UserState, examples: Sequence[dict[str, Any]], swapped: bool
+    ) -> list[dict[str, str]]:
         prompt, left, right = question
         first, second = (right, left) if swapped else (left, right)
         parts = []
-        if state["user_text"].strip():
+        if self.config.profile and state["user_text"].strip():
             parts.append(f"What is known about this person:\n{state['user_text'].strip()}")
-        for number, row in enumerate(self._examples(question, state), start=1):
+        for number, row in enumerate(examples, start=1):
             parts.append(f"Earlier choice {number}.\n{_shown(row['prompt'], row['left'], row['right'])}\n{_said(row)}")
         parts.append(f"Now the question.\n{_shown(prompt, first, second)}")
         parts.append(_ASK_SURE if self.config.certainty else _ASK)
         return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "\n\n".join(parts)}]
 
-    def _examples(self, question: Question, state: UserState) -> list[dict[str, Any]]:
-        """The comparisons to show, the most relevant last, where a reader's eye is."""
-        rows = json.loads(state["history"])
-        if self.config.choose == "recent" or len(rows) <= self.config.examples:
-            return rows[max(0, len(rows) - self.config.examples) :]
-        questions = [question, *((row["prompt"], row["left"], row["right"]) for row in rows)]
-        vectors = self.similarity.embed([(prompt, text) for prompt, *sides in questions for text in sides])
-        middle = vectors.reshape(len(questions), 2, -1).mean(1).astype(np.float64)
-        middle /= np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-12)
-        nearness = np.round(middle[1:] @ middle[0], 6)
-        return [rows[i] for i in np.argsort(nearness, kind="stable")[len(rows) - self.config.examples :]]
+    def _examples(
+        self, questions: Sequence[Question], states: UserStates, index: np.ndarray
+    ) -> list[list[dict[str, Any]]]:
+        """The comparisons to show with every question, the most relevant last, where a reader's eye is."""
+        count = self.config.examples
+        histories = {int(person): json.loads(states[int(person)]["history"]) for person in np.unique(index)}
+        if self.config.choose == "recent" or count == 0:
+            return [histories[int(person)][-count:] if count else [] for person in index]
+        asked = [(question, histories[int(person)]) for question, person in zip(questions, index, strict=True)]
+        place = self._places([pair for pair in asked if len(pair[1]) > count])
+        shown = []
+        for question, rows in asked:
+            if len(rows) > count:
+                nearness = [place[_key(row)] @ place[question] for row in rows]
+                rows = [rows[i] for i in np.argsort(np.round(nearness, 6), kind="stable")[len(rows) - count :]]
+            shown.append(rows)
+        return shown
+
+    def _places(self, asked: Sequence[tuple[Question, list[dict[str, Any]]]]) -> dict[Question, np.ndarray]:
+        """Unit vectors of all questions and earlier choices, each text embedded once."""
+        met = dict.fromkeys(question for question, _ in asked)
+        met |= dict.fromkeys(_key(row) for _, rows in asked for row in rows)
+        if not met:
+            return {}
+        by_prompt = self.config.choose == "prompt"
+        texts = {key: [("", key[0])] if by_prompt else [(key[0], side) for side in key[1:]] for key in met}
+        number = {text: i for i, text in enumerate(dict.fromkeys(text for own in texts.values() for text in own))}
+        vectors = self.similarity.embed(list(number)).astype(np.float64)
+        middle = {key: vectors[[number[text] for text in own]].mean(0) for key, own in texts.items()}
+        return {key: vector / max(float(np.linalg.norm(vector)), 1e-12) for key, vector in middle.items()}
+
+
+def _key(row: dict[str, Any]) -> Question:
+    """An earlier choice as the question that it answered."""
+    return row["prompt"], row["left"], row["right"]
 
 
 def read_answer(text: str, certainty: bool) -> tuple[int | None, float]:
