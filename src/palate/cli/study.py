@@ -11,7 +11,7 @@ import typer
 
 from palate.cli.ask import KEYS, PoolFile, ask_key, put_question, read_replies
 from palate.cli.console import AsJson, emit, progress_bar, say, show, verb
-from palate.cli.options import Seed, output_folder
+from palate.cli.options import Seed, output_file, output_folder
 from palate.cli.reward import Model
 from palate.errors import InputError
 
@@ -35,6 +35,10 @@ def study(
         Literal["average", "random"],
         typer.Option(help="What the personal pick meets: the reply that suits most people, or any."),
     ] = "average",
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the results of all as a page, .html; nobody is named."),
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -46,12 +50,14 @@ def study(
 
     \b
       palate study model -o study --person ann
-      palate study model -o study
+      palate study model -o study --report study.html
     """
     output_folder(out)
+    if report is not None and output_file(report).suffix != ".html":
+        raise InputError(f"--report {report}: the page is written as .html")
     if person is not None:
         _run(model, out, _checked(person), pool, (learn, test), baseline, seed, as_json)
-    _tell_results(out, as_json, one=person)
+    _tell_results(out, as_json, one=person, report=report)
 
 
 def _checked(person: str) -> str:
@@ -167,11 +173,14 @@ def _take_back(given: list[Any], tested: list[Duel], tell: Callable[..., None]) 
         tell("this cannot be undone any more")
 
 
-def _tell_results(out: Path, as_json: bool, one: str | None) -> None:
+def _tell_results(out: Path, as_json: bool, one: str | None, report: Path | None) -> None:
     from palate.elicit.study import read_studies, study_summary
 
-    rows = read_studies(out)
-    result = study_summary(rows)
+    result = study_summary(read_studies(out))
+    if report is not None:
+        from palate.report import write_study_report
+
+        say(f"written: {write_study_report(result, report)}")
     if as_json:
         emit(result.to_dict())
         return
