@@ -23,12 +23,13 @@ from palate.evaluate.compare import compare
 from palate.evaluate.contenders import Contender, contenders, method_names
 from palate.evaluate.metrics import correct
 from palate.evaluate.planning import plan
+from palate.evaluate.protocol import Part, largest_k
 from palate.evaluate.results import GAINS, METRICS, PER_USER, ROW_KEYS, SEEN, Results, audit_file, k_name
 from palate.evaluate.texts import TextContender
 from palate.evaluate.tuning import SPACES, Budget, candidates
 from palate.models.base import Method, Traits
 from palate.models.personal import PersonalModel
-from palate.types import Items, UserState, UserStates
+from palate.types import Comparisons, Items, UserState, UserStates
 
 DIM = 4
 
@@ -190,6 +191,29 @@ def test_cohort_shrinks_k_rather_than_people(tmp_path):
     assert course["cohort"]["dropped_ks"] == [40] and course["cohort"]["largest_k"] == 1
     assert course["ks"] == [0, 1]
     assert {row["k"] for row in results.rows} == {"seen", 0, 1}
+
+
+@pytest.mark.parametrize(
+    ("people", "with_many", "expected"),
+    [
+        (200, 23, (20, 200)),  # 23 of 200 do not speak for all
+        (200, 60, (40, 60)),
+        (60, 25, (20, 60)),
+        (60, 30, (40, 30)),
+        (30, 20, (40, 20)),
+        (12, 11, (20, 12)),
+    ],
+)
+def test_the_few_who_answered_most_do_not_speak_for_all(people, with_many, expected):
+    answers = np.where(np.arange(people) < with_many, 40, 20)
+    user = np.concatenate([np.repeat(np.arange(people), answers), np.arange(people)])
+    zeros = np.zeros(len(user), dtype=np.int64)
+    ones = np.ones(len(user))
+    items = Items.of(np.zeros((2, 0)))
+    rows = Comparisons(items, zeros, zeros + 1, user, n_users=people, label=ones, weight=ones)
+    asked = np.arange(len(user)) >= answers.sum()
+    part = Part(zeros[:0], np.arange(people), np.flatnonzero(~asked), np.flatnonzero(asked))
+    assert largest_k(rows, [part], (0, 5, 20, 40)) == expected
 
 
 def test_a_second_run_computes_nothing(tmp_path):
@@ -441,6 +465,16 @@ def test_candidates_keep_fixed_settings_and_the_budget():
     assert candidates(Contender.parse(Spy()), Budget(), seed=0) == [{}]
     with pytest.raises(ConfigError, match="must be positive"):
         Budget(configurations=0)
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_small_budget_tries_every_value_of_every_setting(name, seed):
+    found = candidates(Contender.parse(name), Budget(configurations=8), seed=seed)
+    assert found[0] == {} and len({str(settings) for settings in found}) == len(found)
+    for setting, values in SPACES[name].items():
+        counts = [sum(settings.get(setting, "default") == value for settings in found[1:]) for value in values]
+        assert min(counts) >= 1 and max(counts) <= min(counts) + 3, (setting, counts)
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -138,15 +138,17 @@ def answers_in_order(
 
 
 def largest_k(
-    everything: Comparisons, parts: Iterable[Part], ks: Sequence[int], *, least: int = MINIMUM_PEOPLE
+    everything: Comparisons, parts: Iterable[Part], ks: Sequence[int], *, least: int = MINIMUM_PEOPLE, enough: int = 50
 ) -> tuple[int, int]:
-    """The largest k for which the cohort, over all parts, keeps at least `least` people, and how many that are.
+    """The largest k for which the cohort, over all parts, keeps enough people, and how many that are.
 
-    Where fewer people have any history and held-out rows at all, the largest k that all of them have.
+    Enough are half of those with any held-out rows, but no more than `enough` of them and no fewer than `least` (all where
+    there are fewer): the few who answered most would speak for everybody else, in intervals too wide to say anything.
     """
     parts = list(parts)
     sizes = {k: len(np.unique(np.concatenate([_cohort(everything, part, k) for part in parts]))) for k in sorted(ks)}
-    needed = min(least, max(sizes.values()))
+    most = max(sizes.values())
+    needed = max(min(least, most), min(enough, most // 2))
     best = max(k for k, size in sizes.items() if size >= needed)
     return best, sizes[best]
 

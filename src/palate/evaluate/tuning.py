@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -28,8 +29,8 @@ __all__ = ["SPACES", "TUNING_KS", "Budget", "Choice", "candidates", "tune"]
 SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = MappingProxyType(
     {
         "sklearn": {
-            "personal_c": (0.01, 0.03, 0.1, 0.3),
-            "pooled_c": (0.01, 0.1, 1.0),
+            "personal_c": (0.003, 0.01, 0.03, 0.1, 0.3),
+            "pooled_c": (1e-4, 1e-3, 0.01, 0.1, 1.0),  # 20,000 rows of text features want the small ones
             "own": ("same", "svd"),
             "components": (4, 8),
         },
@@ -111,13 +112,23 @@ class Choice:
 
 
 def candidates(contender: Contender | TextContender, budget: Budget, *, seed: int) -> list[dict[str, Any]]:
-    """Settings to try: the defaults first, then the whole grid in a drawn order, as far as the budget goes."""
+    """Settings to try: the defaults first, then the whole grid in a drawn order, as far as the budget goes.
+
+    The order is balanced: what comes next is what shares least values with all before, so that even a small budget tries
+    every value of every setting.
+    """
     space = {name: values for name, values in SPACES.get(contender.method, {}).items() if name not in contender.fixed}
     if not space or not contender.tunable:
         return [{}]
     grid = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-    drawn = derive(seed, "tuning", contender.method).permutation(len(grid))
-    return [{}, *(grid[i] for i in drawn)][: budget.configurations]
+    left = [grid[i] for i in derive(seed, "tuning", contender.method).permutation(len(grid))]
+    used: Counter[tuple[str, Any]] = Counter()
+    chosen: list[dict[str, Any]] = [{}]
+    while left and len(chosen) < budget.configurations:
+        chosen.append(min(left, key=lambda settings: sum(used[one] for one in settings.items())))
+        left.remove(chosen[-1])
+        used.update(chosen[-1].items())
+    return chosen
 
 
 def tune(contender: Contender, exam: Exam, budget: Budget, *, seed: int, progress: Progress = silent) -> Choice:
