@@ -14,9 +14,11 @@ from palate.evaluate.results import PER_USER, Results
 from palate.report import words
 from palate.report.canvas import spread
 from palate.report.costs import costs_of, seconds_per_run
+from palate.report.figures import forest
 from palate.report.figures_cost import front
 from palate.report.palette import THEME, looks, sentinel
 from palate.report.people import gains_of_people, group_gains, people_by_seed, reliability
+from palate.report.sentences import after_how_many
 from palate.report.view import panels
 from palate.statistics import Estimate
 
@@ -210,3 +212,27 @@ def test_bibtex_entries_are_whole_and_say_where_a_paper_appeared() -> None:
         assert fields.keys() & {"booktitle", "journal", "eprint"}
         assert entry.split("{", 1)[1].split(",")[0].rstrip("abcdefghijklmnopqrstuvwxyz")[-4:] == fields["year"]
         assert all(", " in name for name in fields["author"].split(" and "))
+
+
+def test_half_of_the_gain_is_not_where_one_lucky_point_is() -> None:
+    rows = [row("pooled", "accuracy", k, 0.5) for k in (0, 3, 5, 20, 40)]
+    for k, gain in ((0, 0.01), (3, 0.15), (5, 0.07), (20, 0.15), (40, 0.22)):
+        rows += [row("factor", "accuracy", k, 0.5 + gain), row("factor", "accuracy_gain", k, gain, half=0.005)]
+    (panel,) = panels(Results(rows=tuple(rows), manifest={}))
+    assert "half of it is there after 20 answers" in after_how_many(panel)
+
+
+def test_numbers_below_the_columns_of_the_forest_do_not_run_into_each_other() -> None:
+    rows = []
+    for k in ("seen", 5, 40):
+        rows += [row("pooled", "accuracy", k, 0.5), row("factor", "accuracy", k, 0.5)]
+        rows.append(row("factor", "accuracy_gain", k, 0.1, half=0.3))
+    (panel,) = panels(Results(rows=tuple(rows), manifest={}))
+    drawing = forest(panel, looks(panel.methods), "forest")
+    assert drawing is not None
+    places = sorted(
+        float(x)
+        for x, text in re.findall(r'<text[^>]* x="([\d.]+)"[^>]*>([^<]+)</text>', drawing.svg)
+        if re.fullmatch("[+\u2212]?[0-9]+", text)
+    )
+    assert len(places) >= 6 and np.diff(places).min() > 34

@@ -107,8 +107,9 @@ def methods_paragraph(results: Results, panels: Sequence[Panel], version: str) -
     tuning = manifest.get("tuning")
     if tuning:
         sentences.append(
-            f"Settings were chosen by log-loss on validation people and items alone, with the same budget of "
-            f"{words.plural(int(tuning['configurations']), 'configuration')} for every method."
+            f"Settings were chosen by log-loss on validation people and items alone, with the same budget of at most "
+            f"{words.plural(int(tuning['configurations']), 'configuration')} for every method; methods that learn their own "
+            "scales have none to choose."
         )
     sentences += [_intervals(manifest), _together(results), _prompts(results), _sizes(panels), _samples(manifest)]
     if manifest.get("final"):

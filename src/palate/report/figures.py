@@ -207,7 +207,8 @@ def _forest_column(
         )
     axes.set(xlim=limits, ylim=(-0.6, len(methods) - 0.4))
     axes.spines["bottom"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    end = limits[0] + 0.88 * (limits[1] - limits[0])  # further right a number runs into the next column's first one
+    axes.set_xticks([tick for tick in MaxNLocator(4).tick_values(*limits) if limits[0] <= tick <= end])
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda value, _: words.gain(value, 0 if limits[1] - limits[0] > 0.03 else 1))
     )

@@ -125,7 +125,8 @@ def after_how_many(panel: Panel) -> str:
             f"At no number of answers up to {last} does {method} stay surely above pooled for new people; after "
             f"{words.answers(last)} it stands at {words.points(final)}. {start}"
         )
-    half = next(k for k, estimate in curve if estimate.value >= final.value / 2)
+    less = [k for k, estimate in curve if estimate.value < final.value / 2]
+    half = next(k for k, _ in curve if not less or k > less[-1])  # and it stays; one lucky point is no half
     text = (
         f"{'From the start' if firm == 0 else f'From {words.answers(firm)} on'}, {method} serves new people surely better than "
         f"pooled; after {words.answers(last)} the gain is {words.points(final)}"
