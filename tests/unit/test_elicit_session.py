@@ -359,6 +359,17 @@ def test_ask_takes_a_script_and_goes_on_where_it_stopped(folder: Path, replies: 
     assert scored.exit_code == 0, scored.output
 
 
+def test_two_people_with_two_states_do_not_share_a_session(
+    folder: Path, replies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("ask", folder, "--pool", replies, "--questions", 4, "--json")
+    assert json.loads(palate(*words, "-o", "ann.state", answers="1\n2\nq\n").stdout)["answers"] == 2
+    assert json.loads(palate(*words, "-o", "bob.state", answers="1\nq\n").stdout)["answers"] == 1
+    assert json.loads(palate(*words, "-o", "ann.state", answers="1\nq\n").stdout)["answers"] == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"ann.session", "ann.state", "bob.session", "bob.state"}
+
+
 def test_ask_reads_pairs_and_shows_no_control_characters(folder: Path, tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.csv"
     rows = [{"prompt": p, "left": a + "\x1b[2J", "right": b} for p, a, b in POOL[:40]]

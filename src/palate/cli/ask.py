@@ -51,8 +51,13 @@ def ask(
     questions: Annotated[int, typer.Option(min=1, help="Answers after which it ends.")] = 15,
     strategy: Annotated[str, typer.Option(help="How questions are chosen; random asks any.")] = "v_optimal",
     session: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where answers are kept; a session that is there goes on.")
-    ] = Path("palate-session"),
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where answers are kept; a session that is there goes on. By default named after -o (me.session for "
+            "me.state), else palate-session.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="STATE", help="Where the person's state goes at the end.")
     ] = None,
@@ -70,6 +75,8 @@ def ask(
     """
     from palate import api
 
+    if session is None:  # one person, one state, one session: nobody goes on with somebody else's answers
+        session = Path("palate-session") if out is None else out.with_suffix(".session")
     output_folder(session)
     if out is not None:
         output_file(out)
