@@ -64,6 +64,19 @@ def test_no_person_and_no_text_is_pushed(model, tmp_path):
         loaded.person("ann.smith00")
 
 
+@pytest.mark.parametrize("method", ["retrieval", "similar_user", "copl"])
+def test_weights_that_are_peoples_choices_are_pushed_when_asked_only_and_the_card_never_denies_them(method, tmp_path):
+    fast = {"epochs": 2} if method == "copl" else {}
+    model = palate.fit(read(rows(), name="town"), features="style", method=method, **fast)
+    with pytest.raises(InputError, match="each training person chose in its weights; push it with include_users=True"):
+        model.push_to_hub(str(tmp_path / "hub"))
+    assert not (tmp_path / "hub").exists()
+    card = (model.save_pretrained(tmp_path / "local") / "README.md").read_text()
+    assert "what each of the 12 people chose is among the weights" in card and "neither ids nor states" not in card
+    model.push_to_hub(str(tmp_path / "hub"), include_users=True)
+    assert "and so are their ids; it is personal data" in (tmp_path / "hub" / "README.md").read_text()
+
+
 def test_people_go_along_when_asked_and_the_card_says_so(model, tmp_path):
     model.push_to_hub(str(tmp_path / "model"), include_users=True)
     loaded = palate.load_model(tmp_path / "model")
@@ -140,6 +153,13 @@ def test_local_names_are_not_pushed(tmp_path):
         palate.load_model(tmp_path / "hub")
     again = palate.load_model(tmp_path / "hub", features=features, base_reward=model.base_reward)
     assert np.array_equal(again.adapt().score("Q", ["a", "bc"]), model.adapt().score("Q", ["a", "bc"]))
+
+
+def test_the_folder_of_a_language_model_whose_likelihood_is_the_base_reward_is_not_pushed(tmp_path):
+    reward = tiny_models.save(tmp_path / "ann.smith" / "lm", "llama")
+    model = palate.fit(read(rows()), features="style", method="pooled", base_reward=f"likelihood:{reward}")
+    model.push_to_hub(str(tmp_path / "hub"))
+    assert b"ann.smith" not in content(tmp_path / "hub")
 
 
 def test_what_is_local_and_what_is_not(tmp_path, monkeypatch):

@@ -74,7 +74,7 @@ def _models(config: Mapping[str, Any]) -> list[str]:
     """Names of the language models below, features first."""
     named = [config["features"]] if config["features"] else []
     base = config["base_reward"]
-    return named + ([base["settings"]["model"]] if base is not None and base["kind"] == "classifier" else [])
+    return named + ([base["settings"]["model"]] if base is not None and "settings" in base else [])
 
 
 def _what(config: Mapping[str, Any]) -> str:
@@ -106,7 +106,13 @@ def _data(config: Mapping[str, Any]) -> str:
         f"- fingerprint: `{about['fingerprint']}`",
         f"- licence of the data: {about.get('licence') or 'not stated'}",
     ]
-    if config["users"] is None:
+    if config.get("remembers"):
+        lines.append(
+            f"- people: **what each of the {about['n_users']:,} people chose is among the weights** (the method "
+            f"`{config['method']}` looks it up){'' if config['users'] is None else ', and so are their ids'}; it is personal "
+            "data"
+        )
+    elif config["users"] is None:
         lines.append("- people: neither ids nor states nor texts of the people are in this folder")
     else:
         lines.append(

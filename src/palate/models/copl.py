@@ -121,7 +121,7 @@ class CoPL(Method):
     """
 
     name: ClassVar[str] = "copl"
-    traits: ClassVar[Traits] = Traits(trainable=True, needs=frozenset({"keys"}))
+    traits: ClassVar[Traits] = Traits(trainable=True, needs=frozenset({"keys"}), remembers=True)
     Config = CoPLConfig
     config: CoPLConfig
 

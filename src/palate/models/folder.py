@@ -52,9 +52,15 @@ def write_folder(
         local_names: keep names of local files and folders; False for a model that goes elsewhere.
 
     Raises:
+        InputError: the model goes elsewhere without people, but its weights tell what single people chose.
         StorageError: the folder cannot be written, or the disk is full.
     """
     target, method = Path(folder), model.method
+    if method.traits.remembers and not people and not local_names:
+        raise InputError(
+            f"{method.name} keeps what each training person chose in its weights; push it with include_users=True if "
+            "they agree, or fit another method"
+        )
     config = _settings(model, people)
     if not local_names:
         config = _nameless(config)
@@ -86,6 +92,7 @@ def _settings(model: FeatureRewardModel, people: bool) -> dict[str, Any]:
         "fingerprint": model.method.fingerprint_,
         "data": model.info_,
         "users": list(users) if people and users is not None else None,
+        "remembers": model.method.traits.remembers,
     }
 
 
@@ -96,7 +103,8 @@ def _nameless(config: Mapping[str, Any]) -> dict[str, Any]:
     if features is not None and features not in available() and Path(features).expanduser().exists():
         kept |= {"features": None, "feature_options": {}}
     base = kept["base_reward"]
-    if base is not None and base["kind"] == "classifier" and Path(base["settings"]["model"]).expanduser().exists():
+    # Any kind that names a model: a classifier, or a language model whose likelihood it is.
+    if base is not None and "settings" in base and Path(base["settings"]["model"]).expanduser().exists():
         kept["base_reward"] = None
     return kept
 

@@ -79,7 +79,7 @@ class Retrieval(Method):
     """
 
     name: ClassVar[str] = "retrieval"
-    traits: ClassVar[Traits] = Traits(scalar=False, needs=frozenset({"features"}))
+    traits: ClassVar[Traits] = Traits(scalar=False, needs=frozenset({"features"}), remembers=True)
     Config = RetrievalConfig
     config: RetrievalConfig
 

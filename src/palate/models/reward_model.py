@@ -336,7 +336,7 @@ class FeatureRewardModel:
 
         Args:
             folder: made where it is missing.
-            people: also write the ids and states of the training people, so that `person(id)` works after loading.
+            people: also the ids and states of the training people, for `person(id)`; `traits.remembers` keeps more.
             results: of `palate.bench`, whose measurements of this method go into the card.
 
         Raises:
@@ -369,7 +369,7 @@ class FeatureRewardModel:
             Where it is.
 
         Raises:
-            InputError: the hub refuses the name or the token, or cannot be reached; or `StorageError` for a local folder.
+            InputError: the hub refuses, or is out of reach; `traits.remembers` without `include_users`. StorageError: no room.
         """
         self._check_fitted()
         with tempfile.TemporaryDirectory(prefix="palate-push-") as temporary:

@@ -63,7 +63,7 @@ class SimilarUser(Method):
     """
 
     name: ClassVar[str] = "similar_user"
-    traits: ClassVar[Traits] = Traits(needs=frozenset({"features"}))
+    traits: ClassVar[Traits] = Traits(needs=frozenset({"features"}), remembers=True)
 
     Config = SimilarUserConfig
     config: SimilarUserConfig
