@@ -102,13 +102,13 @@ class Retrieval(Method):
         self.profiles_ = _profiles(total, weight, self.average_)
         self.sharpness_ = 1.0
         self.prior_ = self._adapt(comparisons.take(np.zeros(0, int)), offset[:0]).take(np.zeros(1, int))
-        self.states_ = self._remember(rows, self._similar(self.profiles_, itself=True))
+        self.states_ = self._remember(rows, self._similar(self.profiles_, np.arange(rows.n_users)))
         self.sharpness_ = self._calibrate(rows, offset, rng)
 
     def _adapt(self, comparisons: Comparisons, offset: np.ndarray) -> UserStates:
         order, _ = comparisons.by_user()
         rows = comparisons.take(order[comparisons.weight[order] > 0])
-        return self._remember(rows, self._similar(_profiles(*self._choices(rows), self.average_), itself=False))
+        return self._remember(rows, self._similar(_profiles(*self._choices(rows), self.average_)))
 
     def _remember(self, rows: Comparisons, similar: np.ndarray) -> UserStates:
         """States of people with `rows`, grouped by person: their comparisons, and (n_users, b) whose they borrow."""
@@ -128,15 +128,19 @@ class Retrieval(Method):
         total = np.zeros((rows.n_users, self.dim_))
         for start in range(0, len(rows), 16384):
             part = rows.take(np.arange(start, min(start + 16384, len(rows))))
-            left, right = part.items.take(part.left), part.items.take(part.right)
-            chosen = _unit(self._scaled(left) - self._scaled(right)) * (2.0 * part.label - 1.0)[:, None]
-            np.add.at(total, part.user, part.weight[:, None] * chosen)
+            np.add.at(total, part.user, self._pulls(part))
         return total, np.bincount(rows.user, rows.weight, rows.n_users)
 
-    def _similar(self, profiles: np.ndarray, *, itself: bool) -> np.ndarray:
-        """(n, b) training people most like each of `profiles`; with `itself`, row i is training person i, left out."""
+    def _pulls(self, rows: Comparisons) -> np.ndarray:
+        """(m, d) the direction that each row chose, times its weight."""
+        left, right = rows.items.take(rows.left), rows.items.take(rows.right)
+        side = rows.weight * (2.0 * rows.label - 1.0)
+        return _unit(self._scaled(left) - self._scaled(right)) * side[:, None]
+
+    def _similar(self, profiles: np.ndarray, owner: np.ndarray | None = None) -> np.ndarray:
+        """(n, b) training people most like each of `profiles`; `owner` (n,) are training people whose these are, left out."""
         candidates = np.flatnonzero(self.answered_)
-        count = min(self.config.borrow, len(candidates) - itself)
+        count = min(self.config.borrow, len(candidates) - (owner is not None))
         if count <= 0:
             return np.zeros((len(profiles), 0), np.int64)
         known = _unit(self.profiles_[candidates])
@@ -146,18 +150,25 @@ class Retrieval(Method):
             part = slice(start, start + block)
             # Rounded: equally similar people are taken in their own order, in whatever batch this is computed.
             alike = np.round(_unit(profiles[part]) @ known.T, 9)
-            if itself:
-                alike[np.arange(start, start + len(alike))[:, None] == candidates] = -np.inf
+            if owner is not None:
+                alike[owner[part, None] == candidates] = -np.inf
             similar[part] = candidates[np.argsort(-alike, axis=1, kind="stable")[:, :count]]
         return similar
 
     def _calibrate(self, rows: Comparisons, offset: np.ndarray, rng: np.random.Generator) -> float:
-        """The sharpness under which training answers are likeliest, each predicted from all others."""
+        """The sharpness under which training answers are likeliest, each predicted from all others.
+
+        An answer is kept out of its own profile too: else people are similar because they gave this very answer, and
+        their votes on it would agree with it even where all answers are coins.
+        """
         asked = np.sort(rng.permutation(len(rows))[:_CALIBRATION])
         own = asked - self.offsets_[rows.user[asked]]
         part = rows.take(asked)
+        total, weight = self._choices(rows)
+        others = _profiles(total[part.user] - self._pulls(part), weight[part.user] - part.weight, self.average_)
+        similar = np.sort(self._similar(others, part.user), axis=1)
         left, right = part.items.take(part.left), part.items.take(part.right)
-        vote = self._votes(left, right, self.states_, part.user, without=own)
+        vote = self._votes(left, right, self.states_, part.user, without=own, similar=similar)
         return max(0.0, float(fit_weights(vote[:, None], part.label, part.weight, offset[asked], l2=1e-3)[0]))
 
     def _prefer(
@@ -172,13 +183,20 @@ class Retrieval(Method):
         states: UserStates,
         person: np.ndarray,
         without: np.ndarray | None = None,
+        similar: np.ndarray | None = None,
     ) -> np.ndarray:
-        """(m,) mean votes in [−1, 1] of the nearest comparisons; `without` (m,) names an own one not to be asked."""
+        """(m,) mean votes in [−1, 1] of the nearest comparisons.
+
+        `without` (m,) names an own comparison not to be asked, `similar` (m, b) other people to borrow from.
+        """
         first, second = self._scaled(left), self._scaled(right)
         direction, middle = _unit(first - second), _unit(first + second)
         votes = np.zeros(len(direction))
-        for own in rows_by_person(person):
-            memory = self._memory(states, int(person[own[0]]))
+        if similar is None:
+            similar = states.arrays["similar"][person]
+        _, memories = np.unique(np.column_stack([person, similar]), axis=0, return_inverse=True)
+        for own in rows_by_person(memories.ravel()):
+            memory = self._memory(states, int(person[own[0]]), similar[own[0]])
             block = max(1, _CELLS // max(1, len(memory[2])))
             for start in range(0, len(own), block):
                 part = own[start : start + block]
@@ -198,9 +216,9 @@ class Retrieval(Method):
         counted = nearest(near, weight, self.config.neighbours)
         return np.einsum("qn,qn,n->q", counted, alike, side) / self.config.neighbours
 
-    def _memory(self, states: UserStates, person: int) -> tuple[np.ndarray, ...]:
-        """Directions, middles, sides and weights of what a person remembers: their own first, then what they borrow."""
-        borrowed = [np.arange(*self.offsets_[[u, u + 1]]) for u in states.arrays["similar"][person]]
+    def _memory(self, states: UserStates, person: int, similar: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Directions, middles, sides and weights of what a person remembers: their own first, then of those `similar`."""
+        borrowed = [np.arange(*self.offsets_[[u, u + 1]]) for u in similar]
         rows = np.concatenate([np.zeros(0, np.int64), *borrowed])
         left, right = (self.table_[side[rows]].astype(np.float64) for side in (self.left_, self.right_))
         theirs = (_unit(left - right), _unit(left + right), self.side_[rows], self.weight_[rows])
