@@ -454,7 +454,7 @@ def test_a_damaged_parquet_file_never_brings_the_process_down(tmp_path):
 def test_a_folder_is_no_file(tmp_path):
     folder = tmp_path / "a.csv"
     folder.mkdir()
-    with pytest.raises(DataError, match="is a folder"):
+    with pytest.raises(DataError, match="a folder; give one of the files"):
         read(folder)
 
 
