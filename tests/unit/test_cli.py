@@ -523,6 +523,8 @@ def test_bench_dry_run_says_how_long_and_writes_nothing(people: Path, tmp_path: 
     found = json.loads(palate(*words, "--json").stdout)
     assert found["basis"] == "typical"
     assert found["seconds"] == pytest.approx(sum(cell["seconds"] for cell in found["cells"]))
+    wrong = palate(*words, "--group-column", "country")
+    assert wrong.exit_code == 2 and "group column 'country' is not there" in wrong.stderr
 
 
 def test_bench_compares_two_folders_or_says_why_not(people: Path, tmp_path: Path) -> None:

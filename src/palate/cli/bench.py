@@ -117,6 +117,7 @@ def bench(
       palate bench --suite pref -o pref --quick
     """
     from palate import api
+    from palate.evaluate.groups import group_values
 
     if suite is not None:
         return run_named_suite(context, suite, out, file=file, quick=quick, as_json=as_json)
@@ -147,6 +148,7 @@ def bench(
     }
     with progress_bar() as progress:
         if dry_run:
+            group_values({dataset.name: dataset}, group_column or ())  # a column that is not there is told now
             expected = api.forecast(dataset, progress=progress, **settings)
             return emit(expected.to_dict()) if as_json else show(*forecast_tables(expected))
         results = api.bench(

@@ -288,8 +288,8 @@ def _divergence_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, Mapping[s
             ("votes", found, _BLUE),
             ("model of the votes", found.get("votes_model"), _BLUE),
             ("model of tastes", found.get("taste_model"), _OURS),
-            ("if one taste, own noise", {"value": found.get("noise_expected")}, _GREY),
-            ("if coins were tossed", {"value": found.get("coin_expected")}, _GREY),
+            ("one taste, own noise", {"value": found.get("noise_expected")}, _GREY),
+            ("coins tossed", {"value": found.get("coin_expected")}, _GREY),
         ]
         rows += [(group, label, one, colour) for label, one, colour in sources if one and one.get("value") is not None]
     return rows
