@@ -160,6 +160,21 @@ def test_a_file_that_changed_meanwhile_is_fetched_from_its_start(server, tmp_pat
     assert (tmp_path / "data.bin").read_bytes() == server.content
 
 
+def test_old_bytes_are_not_taken_for_the_new_version_by_a_run_killed_before_it_wrote(server, tmp_path, monkeypatch):
+    half(server, tmp_path, monkeypatch)
+    server.cut_after, server.content, server.etag = None, CONTENT[::-1], '"two"'
+    with monkeypatch.context() as patch:
+
+        def killed(*arguments):
+            raise KeyboardInterrupt
+
+        patch.setattr(module, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(server.url, tmp_path / "data.bin", by_hand=HAND)
+    fetch(server.url, tmp_path / "data.bin", by_hand=HAND)
+    assert (tmp_path / "data.bin").read_bytes() == server.content
+
+
 def test_a_file_that_became_shorter_is_fetched_from_its_start(server, tmp_path, monkeypatch):
     half(server, tmp_path, monkeypatch)
     server.content = b"short"

@@ -215,9 +215,28 @@ def test_damaged_or_foreign_sessions_are_refused(model, tmp_path: Path) -> None:
     (tmp_path / "session.json").write_text(json.dumps(kept | {"events": [[10**6, "left"]]}))
     with pytest.raises(InputError, match="damaged"):
         Session.load(tmp_path, model)
+    for events in ([[1, "left"], [1, "right"]], [[-1, "left"]], [[0, "perhaps"]]):
+        (tmp_path / "session.json").write_text(json.dumps(kept | {"events": events, "open": None}))
+        with pytest.raises(InputError, match="damaged"):
+            Session.load(tmp_path, model)
+    (tmp_path / "session.json").write_text("{}")
+    with pytest.raises(InputError, match="damaged .no format"):
+        Session.load(tmp_path, model)
     (tmp_path / "session.json").write_text('{"format": 1')
     with pytest.raises(InputError, match="damaged"):
         Session.load(tmp_path, model)
+
+
+def test_a_session_in_a_folder_of_another_one_keeps_its_own_questions(model, tmp_path: Path) -> None:
+    before = Session(model, POOL[:40])
+    run(before, 2)
+    before.save(tmp_path)
+    session = Session(model, POOL[200:])
+    run(session, 2)
+    session.save(tmp_path)
+    run(session, 1)
+    session.save(tmp_path)
+    assert Session.load(tmp_path, model).history() == session.history()
 
 
 # -- the profile -------------------------------------------------------------------------------------------------
@@ -411,6 +430,18 @@ def test_study_is_taken_interrupted_resumed_and_summed_up(folder: Path, replies:
     assert palate(*words, "--person", "ann").exit_code == 2
     everybody = palate("study", folder, "-o", tmp_path / "out")
     assert everybody.exit_code == 0 and "ann" in everybody.stdout and "over people" in everybody.stdout
+
+
+@pytest.mark.parametrize("other", [("--test", 9), ("--learn", 2), ("--baseline", "random"), ("--pool", None)])
+def test_a_study_goes_on_as_it_began_or_not_at_all(folder: Path, replies: Path, tmp_path: Path, other) -> None:
+    words = ["study", folder, "-o", tmp_path / "out", "--person", "ann"]
+    settings = {"--pool": replies, "--learn": 3, "--test": 2, "--baseline": "average"}
+    begun = palate(*words, *(word for pair in settings.items() for word in pair), answers="1\n2\n1\n2\n")
+    assert "saved at" in begun.stdout, begun.output
+    changed = {name: value for name, value in (settings | dict([other])).items() if value is not None}
+    done = palate(*words, *(word for pair in changed.items() for word in pair), answers="1\n" * 20)
+    assert done.exit_code == 2 and f"begun with another {other[0]}; go on with the same" in done.stderr
+    assert not (tmp_path / "out" / "ann.parquet").exists()
 
 
 def test_study_refuses_names_that_are_no_files(folder: Path, tmp_path: Path) -> None:

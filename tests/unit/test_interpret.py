@@ -342,6 +342,13 @@ def test_json_has_no_ids_and_no_nan(found, people) -> None:
     assert sum(back["spectrum"]) == pytest.approx(1, abs=1e-4)
 
 
+def test_a_large_pool_is_read_by_fewer_people() -> None:
+    from palate.evaluate.interpret import _sample as sample
+
+    assert len(sample(150, 0, 10**9)) == 150 and len(sample(5000, 0, 10**9)) == 200
+    assert len(sample(10**6, 0, 512)) == 5000 and len(sample(5000, 0, 100_000)) == 500
+
+
 def test_the_same_twice(model, found) -> None:
     assert palate.interpret(model).to_dict() == found.to_dict()
 

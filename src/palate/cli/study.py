@@ -87,6 +87,9 @@ def _run(
     own_seed = int(derive(seed, "study", person).integers(2**31))
     plan = plan_study(read_replies(pool), seed=own_seed)
     tell: Callable[..., None] = _on_stderr if as_json else show
+    _same_study(
+        kept, {"learn": counts[0], "test": counts[1], "baseline": baseline, "seed": seed, "pool": _digest(plan)}
+    )
     with progress_bar() as progress:
         session = _session(loaded, plan, kept, counts[0], progress)
     total = sum(counts)
@@ -99,6 +102,30 @@ def _run(
         raise typer.Exit(_paused(session.n_answers, total, tell))
     write_study(study_rows(person, session, list(zip(tested, given, strict=True))), target)
     tell("", f"thank you; {person} is done: {target}")
+
+
+def _same_study(kept: Path, settings: dict[str, Any]) -> None:
+    """Note what a study is begun with; going on with anything else would count answers for questions never asked."""
+    from palate.files import read_json, write_json
+
+    file = kept / "study.json"
+    if not file.exists():
+        write_json(file, settings)
+        return
+    before = read_json(file)
+    other = [f"--{name}" for name in settings if before.get(name) != settings[name]]
+    if other:
+        raise InputError(
+            f"{kept}: begun with another {', '.join(other)}; go on with the same, or remove the folder to begin anew"
+        )
+
+
+def _digest(plan: StudyPlan) -> str:
+    import hashlib
+    import json
+
+    texts = json.dumps([plan.learn.to_json(), plan.test], ensure_ascii=False)
+    return hashlib.blake2b(texts.encode(), digest_size=16).hexdigest()
 
 
 def _on_stderr(*lines: str) -> None:

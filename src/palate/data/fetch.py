@@ -174,6 +174,9 @@ def _once(
         total = _total(response.headers, start)
         if total is not None:
             _need_room(target, total - start)
+        if not start:
+            # Bytes of an older version must not be taken for this one's by a run that is killed in between.
+            part.path.unlink(missing_ok=True)
         known = {"url": str(place), "validator": _validator(response.headers)}
         write_json(part.about, known)
         _write(response, part.path, start, total, target.name, progress)

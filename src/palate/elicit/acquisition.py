@@ -92,7 +92,7 @@ def pref_program(state: UserState, pool: Questions, method: Method, *, rng: RNGL
     in `pref`. In the program H carries 0.001 · I in the place of a prior; here it carries the method's prior.
 
     Returns:
-        (n,) in [0, 1].
+        (n,) ≥ 0; at most a sixteenth of the logit's variance.
     """
     seen = _margins(state, pool, method, tempered=False)
     return _slope(seen.mean) ** 2 * seen.variance

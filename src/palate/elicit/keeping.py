@@ -33,8 +33,11 @@ def save_session(session: Session, folder: str | os.PathLike[str]) -> None:
         StorageError: the folder cannot be written, or the disk is full.
     """
     place = Path(folder)
-    if not (place / _POOL).exists():
+    if session.kept_in != place.resolve():
+        # What another session left here is of other questions; its answers must not meet this pool, not even after a crash.
+        (place / SESSION_FILE).unlink(missing_ok=True)
         write_json(place / _POOL, session.table.to_json())
+        session.kept_in = place.resolve()
     opened = session.opened
     write_json(
         place / SESSION_FILE,
@@ -54,6 +57,8 @@ def load_session(cls: type[S], folder: str | os.PathLike[str], model: AskingRewa
     """Read a session; see `Session.load`."""
     place = Path(folder)
     kept = _read(place / SESSION_FILE)
+    if not isinstance(kept.get("format"), int) or not isinstance(kept.get("model"), str):
+        raise InputError(f"{place}: damaged (no format or no model); start anew in another folder")
     if kept["format"] > FORMAT_VERSION:
         raise VersionError(
             f"{place}: format {kept['format']} is newer than this Palate reads ({FORMAT_VERSION}); upgrade palate"
@@ -68,10 +73,24 @@ def load_session(cls: type[S], folder: str | os.PathLike[str], model: AskingRewa
         session = cls(
             model, table, seed=kept["seed"], prior=_prior(kept["prior"], model), progress=progress, **kept["settings"]
         )
-        session.replay([(int(number), choice) for number, choice in kept["events"]], kept["open"])
+        events = [(int(number), choice) for number, choice in kept["events"]]
+        _check_events(place, events, kept["open"], len(table))
+        session.replay(events, kept["open"])
     except (KeyError, TypeError, IndexError) as error:
         raise InputError(f"{place}: damaged ({type(error).__name__}: {error}); start anew in another folder") from None
+    session.kept_in = place.resolve()
     return session
+
+
+def _check_events(place: Path, events: list[tuple[int, Any]], opened: int | None, n: int) -> None:
+    """Refuse answers to questions that the pool does not have, and two to one."""
+    from palate.elicit.session import CHOICES
+
+    numbers = [number for number, _ in events] + ([] if opened is None else [opened])
+    if len(set(numbers)) < len(numbers):
+        raise InputError(f"{place}: damaged (two answers to one question); start anew in another folder")
+    if any(not 0 <= number < n for number in numbers) or any(choice not in CHOICES for _, choice in events):
+        raise InputError(f"{place}: damaged (an answer that its pool does not have); start anew in another folder")
 
 
 def _prior(arrays: dict[str, Any], model: AskingRewardModel) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
@@ -95,6 +96,7 @@ class Session:
         table: the questions as texts and numbers.
         pool: the same for the model.
         events: (number, choice) in the order they came.
+        kept_in: the folder that holds this session's pool; None before the first `save`.
 
     Raises:
         InputError: the pool has fewer than two questions, a question has two replies that are the same or is no triple
@@ -117,6 +119,7 @@ class Session:
         self.model, self.seed = model, int(seed)
         self.table = pool if isinstance(pool, QuestionTable) else QuestionTable.of(pool)
         self.events: list[tuple[int, Choice]] = []
+        self.kept_in: Path | None = None
         self._method = _askable(model)
         self.prior = model.method.prior_[0] if prior is None else prior
         self.prior.batch.require(self._method.name, model.fingerprint)

@@ -234,7 +234,10 @@ def _judge(
     fading = simultaneous(losses[:, 2:3] - losses[:, 3:], *where, weight=test.weight, rng=generator)
     best = max(fading, key=lambda one: one.value)
     if accuracy.low > 0 or best.low > 0:
-        verdict, reason = "moves", "recent answers predict better than old ones; forget with a half-life, see below"
+        better = (
+            "recent answers predict better than old ones" if accuracy.low > 0 else "forgetting predicts better than not"
+        )
+        verdict, reason = "moves", f"{better}; the half-lives below say what forgetting gains"
     elif -indifferent < accuracy.low and accuracy.high < indifferent:
         verdict, reason = "stands still", f"recent and old answers serve alike, within {indifferent:.0%} of accuracy"
     else:

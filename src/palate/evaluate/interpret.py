@@ -29,6 +29,9 @@ __all__ = ["Axis", "Interpretation", "PersonCard", "Quote", "Sparse", "interpret
 MOST_PEOPLE = 5000
 """Rewards of at most so many people are compared; axes are of all."""
 
+MOST_REWARDS = 50_000_000
+"""People times replies: with a larger pool fewer people are compared, so that their rewards fit into 400 MB."""
+
 _CERTAINTY = 1.6448536269514722  # a normal deviate: 90 % lie within
 
 
@@ -188,7 +191,7 @@ def interpret(
     items, texts, notes = _with_rivals(items, texts)
     space = taste_axes(model.method, items, states, axes=axes)
     space, names, more = _named(space, [reply for _, reply in texts], items.prompt, chat, progress)
-    people = _sample(len(states), seed)
+    people = _sample(len(states), seed, len(items))
     if len(people) < len(states):
         notes.append(f"{len(people):,} of the {len(states):,} people were drawn for agreement and groups.")
     if len(states) == 0:
@@ -266,10 +269,11 @@ def _quotes(
     return tuple(Quote(*texts[row], float(sign * values[row])) for row in order[np.sort(first)][:shown])
 
 
-def _sample(count: int, seed: int) -> np.ndarray:
-    if count <= MOST_PEOPLE:
+def _sample(count: int, seed: int, replies: int) -> np.ndarray:
+    most = min(MOST_PEOPLE, max(200, MOST_REWARDS // max(1, replies)))
+    if count <= most:
         return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, MOST_PEOPLE, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
 def _card(

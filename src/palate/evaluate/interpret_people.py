@@ -51,7 +51,7 @@ class Agreement:
     """How often each person agrees with most others, as the model sees them.
 
     Args:
-        share: (count,) share of the pool's pairs, each weighing as much as the person and the others are decided on it.
+        share: (count,) share of the pool's pairs on which both the person and the others are decided; NaN without one.
         minority: (count,) whether it is below one half.
     """
 
