@@ -58,3 +58,20 @@ def test_a_fixed_logit_is_damped_by_taste_as_the_reward_is():
         own_doubt=np.zeros(2),
     )
     np.testing.assert_allclose(center_on_strangers(tastes, rows, offset).beta, 0.8, atol=0.02)
+
+
+def test_items_of_their_own_prompts_keep_their_features():
+    """Rows across prompts: what a prompt's only item has is not "what its replies have in common"."""
+    rng = np.random.default_rng(0)
+    features, user = rng.normal(size=(60, 4)), np.repeat(np.arange(20), 20)
+    left = rng.integers(60, size=len(user))
+    right = (left + rng.integers(1, 60, size=len(user))) % 60
+    label = (features[left, 0] > features[right, 0]).astype(float)
+    chances = []
+    for prompt in (np.arange(60), np.zeros(60)):
+        items = Items.of(features, prompt=prompt.astype(np.int32))
+        method = make("hierarchical", rank=2, epochs=4)
+        method.fit(Comparisons.of(items, left, right, user, label, n_users=20), rng=0)
+        chances.append(method.prefer(items.take(left), items.take(right), method.states_, user))
+    assert np.mean((chances[0] > 0.5) == label) > 0.9
+    np.testing.assert_allclose(chances[0], chances[1], atol=1e-6)

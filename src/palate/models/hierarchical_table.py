@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from palate.models.shared import locate, pair_scale
 from palate.types import Comparisons
@@ -39,12 +41,13 @@ def tabulate(comparisons: Comparisons, offset: np.ndarray, weight: np.ndarray) -
     items, m = comparisons.items, len(comparisons)
     used, ends = np.unique(np.concatenate([comparisons.left, comparisons.right]), return_inverse=True)
     counts = np.tile(weight > 0, 2)
-    center, rotation = _rotation(comparisons, used)
+    group = _compared_groups(comparisons)[used]
+    center, rotation = _rotation(comparisons, used, group)
     keys = _shared_keys(items.keys[used][ends][counts], np.tile(comparisons.user, 2)[counts])
     label = comparisons.label
     ends = torch.from_numpy(ends.astype(np.int64))
     single = torch.float32
-    x = torch.from_numpy(_centred((items.features[used] - center) @ rotation, items.prompt[used])).to(single)
+    x = torch.from_numpy(_centred((items.features[used] - center) @ rotation, group)).to(single)
     return Table(
         x=x,
         squares=x.square(),
@@ -70,7 +73,7 @@ def _shared_keys(keys: np.ndarray, user: np.ndarray) -> np.ndarray:
     return found[people_each >= 2]
 
 
-def _rotation(comparisons: Comparisons, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rotation(comparisons: Comparisons, used: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Center (d,) and rotation (d, q) to uncorrelated coordinates with mean squared length 1.
 
     In these coordinates a factorised posterior of linear weights is nearly exact, because columns are orthogonal.
@@ -80,20 +83,33 @@ def _rotation(comparisons: Comparisons, used: np.ndarray) -> tuple[np.ndarray, n
         return np.zeros(0), np.zeros((0, 0))
     scale = pair_scale(comparisons)
     center = items.features[used].mean(0, dtype=np.float64)
-    x = _centred((items.features[used] - center) / scale, items.prompt[used])
+    x = _centred((items.features[used] - center) / scale, group)
     values, vectors = np.linalg.eigh(x.T @ x / len(x))
     kept = values > 1e-6 * values[-1]
     length = math.sqrt(max(values[kept].sum(), np.finfo(float).tiny))
     return center, vectors[:, kept][:, ::-1] / scale[:, None] / length
 
 
-def _centred(x: np.ndarray, prompt: np.ndarray) -> np.ndarray:
-    """(n, d) less the mean of each prompt's items, where there is one.
+def _compared_groups(comparisons: Comparisons) -> np.ndarray:
+    """(n,) which items are compared with each other: those of a prompt, and of all prompts that a row joins to it.
 
-    Both replies of a pair answer one prompt, so nothing is lost; but the variance of a difference is taken as the sum of
+    Replies to different prompts can be told apart by what their prompts have in common; that must not be taken away.
+    """
+    prompts, place = np.unique(comparisons.items.prompt, return_inverse=True)
+    counted = comparisons.weight > 0
+    left, right = (place[side[counted]] for side in (comparisons.left, comparisons.right))
+    linked = sparse.coo_matrix((np.ones(len(left)), (left, right)), (len(prompts), len(prompts)))
+    _, group = connected_components(linked, directed=False)
+    return group[place]
+
+
+def _centred(x: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """(n, d) less the mean of each group's items.
+
+    Both sides of a row are in one group, so nothing is lost; but the variance of a difference is taken as the sum of
     two variances, and what replies to one prompt have in common would be counted as doubt.
     """
-    _, place, counts = np.unique(prompt, return_inverse=True, return_counts=True)
+    _, place, counts = np.unique(group, return_inverse=True, return_counts=True)
     sums = np.zeros((len(counts), x.shape[1]))
     np.add.at(sums, place, x)
     return x - (sums / counts[:, None])[place]
