@@ -12,7 +12,8 @@ B without vectors of the prompts, where it has only a point for each prototype.
 Source: Chen et al. 2025, "PAL: Sample-Efficient Personalized Reward Modeling for Pluralistic Alignment", models A and B,
 and their program, on a frozen feature table. There is one vector per text here, that of the program's last token, so
 its loss over all tokens is the loss at the last; the program also computes a bound on the ideal points and does not use
-it, nor is it here. The learned prior of new people is ours.
+it, nor is it here. The learned prior of new people is ours, and so is finding their mode by Gauss-Newton steps: the
+program takes 20 epochs of AdamW at 5e-3 without a prior.
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@
     loss    = α ℓ(r(left, u) − r(right, u)) + (1 − α) ℓ(r(left, u_0) − r(right, u_0)),
 
 with user 0 the generic person, whom every comparison teaches too. The user model makes e_u: "uniform" e_u = e_0;
-"individual" e_u = e_0 + o_u; "cluster" e_u = V softmax(w_u) with K columns in V.
+"individual" e_u = e_0 + o_u; "cluster" e_u = V softmax(w_0 + w_u) with K columns in V, user 0 at w_0.
 
 Source: Li et al. 2024, "Personalized Language Modeling from Personalized Human Feedback", § 4.3 (user models) and
-App. F.2 (P-RM, with e_u as the linear head), on a frozen feature table. Learned priors, item effects and adapting a new
-person are ours; the paper gives new people user 0's reward (`new_users="generic"`).
+App. F.2 (P-RM, with e_u as the linear head), on a frozen feature table. Learned priors, item effects, mixtures counted
+from user 0's (the paper's are V softmax(w_u) for everybody, user 0 included) and adapting a new person are ours; the
+paper gives new people user 0's reward (`new_users="generic"`).
 """
 
 from __future__ import annotations

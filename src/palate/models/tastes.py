@@ -157,7 +157,8 @@ def _population(mode: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, n
 def merge(parts: Sequence[Tastes], items: Items, rank: int) -> Tastes:
     """The average of several spaces over the same keys and features, on its `rank` strongest axes.
 
-    Rewards of an average person are averaged (their doubt falls as that of a mean of independent fits), and so is the covariance between items that people's tastes cause:
+    Rewards of an average person are averaged (their doubt falls as that of a mean of independent fits), and so is the
+    covariance between items that people's tastes cause:
     c(i)·c(j) summed over the parts, halved for two. Its strongest axes over `items` are kept; these should be the items
     of the training rows, or else what is fitted would depend on texts that nobody has judged yet.
     """

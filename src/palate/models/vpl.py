@@ -87,7 +87,10 @@ class VPLConfig(TrainingConfig):
 
     @classmethod
     def paper(cls) -> Self:
-        """The program's networks and training for UltraFeedback (UF-P-4): width and latent 512, 2 to 8 answers."""
+        """The program's networks and training for UltraFeedback (UF-P-4): width and latent 512, 2 to 8 answers.
+
+        It trains 2 epochs over comparisons; units are people here, so `steps` stands for them: set it to your rows / 16.
+        """
         return cls(
             width=512,
             latent=512,
