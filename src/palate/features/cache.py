@@ -150,7 +150,9 @@ def embed_cached(
     return table[[known[key] for key in keys]]
 
 
-def missing_texts(featurizer: Featurizer, items: Sequence[tuple[str, str]], *, cache: FeatureCache | None = None) -> int:
+def missing_texts(
+    featurizer: Featurizer, items: Sequence[tuple[str, str]], *, cache: FeatureCache | None = None
+) -> int:
     """How many distinct texts `embed_cached` would have to embed.
 
     Args:
