@@ -194,6 +194,14 @@ def test_it_depends_neither_on_the_seed_nor_on_who_comes_first():
     np.testing.assert_allclose(other.prefer(left, right, other.states_, place[test.user]), expected, atol=2e-3)
 
 
+@pytest.mark.parametrize(("rank", "axes"), [(1, 1), (3, 3), (10, 4)])
+def test_there_are_as_many_axes_as_asked_for_and_no_more_than_people(rank, axes):
+    train, test = choices(np.eye(4) * 3.0, rows=60)
+    method = make("hierarchical", rank=rank).fit(train, rng=0)
+    assert method.states_.arrays["mean"].shape == (4, axes)
+    assert accuracy(method, test) > {1: 0.5, 3: 0.7, 10: 0.8}[rank]
+
+
 def test_one_person_alone_and_one_row():
     train, test = choices([TASTE], rows=80)
     assert accuracy(make("hierarchical").fit(train, rng=0), test) > 0.7

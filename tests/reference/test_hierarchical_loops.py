@@ -14,8 +14,6 @@ from palate.models import hierarchical_fit as fit
 from palate.models import make
 from palate.models.shared import fit_shared
 from palate.models.tastes import Tastes, design_weights, merge, people
-from palate.progress import silent
-from palate.rng import derive
 from palate.types import Comparisons, Items
 
 
@@ -146,8 +144,8 @@ def test_absorbing_the_population_changes_no_reward():
 
 def test_a_person_on_one_axis_equals_integration():
     """Mode exactly, and the spread of the Laplace posterior within a tenth of the true one."""
-    method, train = make("hierarchical", rank=1, epochs=3, item_correlation=0.0), tiny()
-    tastes = method._of_a_population(train, np.zeros(len(train)), derive(0, "fit"), silent)
+    method = make("hierarchical", rank=1, epochs=3, item_correlation=0.0).fit(tiny(), rng=0)
+    tastes = Tastes.from_arrays(method.tastes_)
     rows = tiny(seed=5).for_users(np.array([1]))
     offset = np.array([0.2, -0.1, 0.0, 0.4])
     mode, covariance = people(tastes, rows, offset, rows.weight)

@@ -21,7 +21,7 @@ def palate(*words: object) -> Result:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    people = corpus_people(45, 20, seed=4).dataset
+    people = corpus_people(25, 20, seed=4).dataset
     fitted = package.fit(people, features="style", rank=3, epochs=4)
     return fitted.save_pretrained(tmp_path_factory.mktemp("interpret") / "model", people=True)
 
@@ -37,7 +37,7 @@ def test_words_json_and_page(model: Path, tmp_path: Path) -> None:
     words = palate("interpret", model, "--axes", 1, "--pool", "corpus", "-o", tmp_path / "atlas.json")
     assert words.exit_code == 0, words.output
     assert words.stdout.startswith("hierarchical, rank 3, over 512 replies to 64 prompts")
-    assert json.loads((tmp_path / "atlas.json").read_text())["n_people"] == 45
+    assert json.loads((tmp_path / "atlas.json").read_text())["n_people"] == 25
 
 
 @pytest.mark.parametrize(

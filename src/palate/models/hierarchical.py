@@ -34,10 +34,7 @@ class HierarchicalConfig(Config):
     """Settings of `hierarchical`."""
 
     rank: int = Field(
-        10,
-        ge=1,
-        le=64,
-        description="Number of axes of taste, r; more than needed costs time, not accuracy. Up to 40 people have one each.",
+        10, ge=1, le=64, description="Number of axes of taste, r; more than needed costs time, not accuracy."
     )
     epochs: int = Field(20, ge=2, description="Rounds of EM: one pass over the people, then `steps` gradient steps.")
     steps: int = Field(6, ge=1, description="Gradient steps on the items' posterior per round.")
@@ -58,7 +55,7 @@ class Hierarchical(LinearMethod):
 
     Penalties: none to choose. Weights, item effects and loadings have Gaussian priors whose four variances are learned
     with them (variational EM); the prior on people is N(0, I) by construction of the axes. With up to 40 people who answered, and
-    features that tell replies apart, only `item_correlation` is used: there are at most as many axes as people.
+    features that tell replies apart, only `rank` and `item_correlation` are used: the axes are the main ones in which these people differ.
 
     When not to use it: where nobody differs, `pooled` is the same for less; where everybody has thousands of answers,
     `individual` is. A few people tell little about somebody new: their answers do.
@@ -96,7 +93,8 @@ class Hierarchical(LinearMethod):
     def _fit_few(self, comparisons: Comparisons, offset: np.ndarray, asked: np.ndarray, progress: Progress) -> None:
         """The people `asked` are learned together with the space; whoever else is a stranger."""
         own = comparisons.for_users(asked)
-        few = learn_few(own, offset, correlation=self.config.item_correlation, progress=progress)
+        config = self.config
+        few = learn_few(own, offset, rank=config.rank, correlation=config.item_correlation, progress=progress)
         self.temper_ = few.temper
         self._settle_in(few.tastes, comparisons, offset)
         mean, covariance = (np.array(self.states_.arrays[name]) for name in ("mean", "covariance"))

@@ -71,12 +71,15 @@ class Few:
     covariance: np.ndarray
 
 
-def learn_few(comparisons: Comparisons, offset: np.ndarray, *, correlation: float, progress: Progress) -> Few:
+def learn_few(
+    comparisons: Comparisons, offset: np.ndarray, *, rank: int, correlation: float, progress: Progress
+) -> Few:
     """The reward space spanned by the known people's own rewards; deterministic.
 
     Args:
         comparisons: training rows of few people, each with answers, over items with features.
         offset: (m,) fixed logits.
+        rank: axes at most; the strongest are kept where there are more people.
         correlation: ρ of `design_weights`.
         progress: called once per scale that is tried.
     """
@@ -89,7 +92,7 @@ def learn_few(comparisons: Comparisons, offset: np.ndarray, *, correlation: floa
         record("hierarchical", number + 1, scale=belief.scale, missed=belief.missed, temper=belief.temper)
         best = belief if best is None or belief.missed < best.missed else best
     assert best is not None
-    return _placed(rows, best, comparisons, offset, table)
+    return _placed(rows, best, rank, comparisons, offset, table)
 
 
 def _rows(table: Table) -> Rows:
@@ -232,13 +235,13 @@ def _linked(comparisons: Comparisons) -> np.ndarray:
 # -- the space -----------------------------------------------------------------------------------------------------------
 
 
-def _placed(rows: Rows, belief: _Belief, comparisons: Comparisons, offset: np.ndarray, table: Table) -> Few:
+def _placed(rows: Rows, belief: _Belief, rank: int, comparisons: Comparisons, offset: np.ndarray, table: Table) -> Few:
     """The people's weights as axes, and the people in them."""
     root = np.linalg.cholesky(belief.alike)
     weights, covariance = posterior(rows, root, belief.weights)
     (n, q), dim = weights.shape, table.x.shape[1]
     directions, strengths, people = np.linalg.svd(weights.T / np.sqrt(n), full_matrices=False)
-    kept = max(1, int((strengths > 1e-3 * strengths[0]).sum()))
+    kept = min(rank, max(1, int((strengths > 1e-3 * strengths[0]).sum())))
     directions, strengths = directions[:, :kept], strengths[:kept]
     inverse = directions / np.where(strengths > 0, strengths, np.inf)
     mean = np.sqrt(n) * people[:kept].T
