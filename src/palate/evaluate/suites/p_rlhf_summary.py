@@ -10,14 +10,13 @@ import numpy as np
 from palate.evaluate.suites.p_rlhf_published import PUBLISHED, PUBLISHED_LENGTHS, PUBLISHED_PERSONAS
 from palate.evaluate.suites.p_rlhf_tables import all_tables
 from palate.evaluate.suites.p_rlhf_words import all_words
-from palate.evaluate.suites.result import Finding
+from palate.evaluate.suites.result import Finding, Row, estimate_row
 from palate.evaluate.winrate import win_rate
 from palate.statistics import Estimate, mean_over_users
 
 __all__ = ["summarise"]
 
 Cells = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
-Row = dict[str, Any]
 
 MEASURED = ("conflicting", "ablations", "forty", "convarg")
 
@@ -53,20 +52,6 @@ def summarise(cells: Cells) -> Finding:
     return Finding(rows, all_words(cells, rows), TITLES, PREFACE, all_tables(cells, rows))
 
 
-def _row(figure: str, setting: str, metric: str, found: Estimate | float, **more: Any) -> Row:
-    estimate = found if isinstance(found, Estimate) else Estimate(float(found), np.nan, np.nan, 0)
-    numbers = estimate.to_dict()
-    return {
-        "figure": figure,
-        "setting": setting,
-        "metric": metric,
-        **{name: None if numbers[name] is None else round(numbers[name], 4) for name in ("value", "low", "high")},
-        "deviation": None,
-        "published": None,
-        "note": None,
-    } | more
-
-
 def _of(cells: Cells, *figures: str) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     return ((identity, values) for identity, values in cells if identity["figure"] in figures)
 
@@ -93,15 +78,15 @@ def _accuracy(cells: Cells) -> Iterator[Row]:
         figure, name = identity["figure"], identity["setting"]
         told = PUBLISHED.get("conflicting" if figure == "ablations" else figure, {}).get(name, (None,) * 4)
         own, generic = _shares(values["own"]), _shares(values["generic"])
-        yield _row(figure, name, "seen people", _over_prompts(own), published=told[0])
-        yield _row(figure, name, "unseen people", _over_prompts(generic), published=told[1])
+        yield estimate_row(figure, name, "seen people", _over_prompts(own), published=told[0])
+        yield estimate_row(figure, name, "unseen people", _over_prompts(generic), published=told[1])
         minority = np.isin(np.arange(len(own)), values["minority"])
         for metric, chosen, theirs in (("majority", ~minority, told[2]), ("minority", minority, told[3])):
             people = np.nanmean(own[chosen], axis=1)
             estimate = _over_prompts(own[chosen])
-            yield _row(figure, name, metric, estimate, published=theirs, deviation=_error(people))
+            yield estimate_row(figure, name, metric, estimate, published=theirs, deviation=_error(people))
         clear = _shares(values["own"], "clear")
-        yield _row(figure, name, "seen people, clear pairs", _over_prompts(clear))
+        yield estimate_row(figure, name, "seen people, clear pairs", _over_prompts(clear))
 
 
 def _lengths(cells: Cells) -> Iterator[Row]:
@@ -110,7 +95,7 @@ def _lengths(cells: Cells) -> Iterator[Row]:
         cut = np.array([[reply["cut"] for reply in own] for own in values["replies"]], float).mean(1)
         for who, own, share in zip(values["who"], words, cut, strict=True):
             note = f"{share:.0%} cut at {values['max_tokens']} tokens" if share else None
-            yield _row(
+            yield estimate_row(
                 "lengths",
                 identity["setting"],
                 who,
@@ -124,9 +109,9 @@ def _lengths(cells: Cells) -> Iterator[Row]:
             camp = np.isin(np.arange(len(words)), minority)
             people = np.arange(len(words)) < len(words) - 1
             few, many = words[people & camp].mean(), words[people & ~camp].mean()
-            yield _row("lengths", identity["setting"], "majority", many)
-            yield _row("lengths", identity["setting"], "minority", few, published=PUBLISHED_LENGTHS["minority"])
-            yield _row("lengths", identity["setting"], "minority over majority", few / many if many else np.nan)
+            yield estimate_row("lengths", identity["setting"], "majority", many)
+            yield estimate_row("lengths", identity["setting"], "minority", few, published=PUBLISHED_LENGTHS["minority"])
+            yield estimate_row("lengths", identity["setting"], "minority over majority", few / many if many else np.nan)
 
 
 def _new(cells: Cells) -> Iterator[Row]:
@@ -135,7 +120,7 @@ def _new(cells: Cells) -> Iterator[Row]:
             people = [person for person in values["people"] if person["camp"] == camp]
             for when, answers in (("before", 0), ("after", values["answers"])):
                 found = _over_prompts(_shares([person[when] for person in people]))
-                yield _row("new", identity["setting"], camp, found, answers=answers, people=len(people))
+                yield estimate_row("new", identity["setting"], camp, found, answers=answers, people=len(people))
 
 
 def _curves(cells: Cells) -> Iterator[Row]:
@@ -148,7 +133,9 @@ def _curves(cells: Cells) -> Iterator[Row]:
                         if identity["of"] in ("conflicting", "ablations", "personas")
                         else f"{identity['setting']}, {identity['of']}"
                     )
-                    yield _row("curves", setting, metric, point[name], step=point["step"], steps=values["steps"])
+                    yield estimate_row(
+                        "curves", setting, metric, point[name], step=point["step"], steps=values["steps"]
+                    )
 
 
 def _personas(cells: Cells) -> Iterator[Row]:
@@ -156,24 +143,30 @@ def _personas(cells: Cells) -> Iterator[Row]:
         if identity["setting"] == "accuracy":
             for name, own, generic in zip(values["people"], values["own"], values["generic"], strict=True):
                 for metric, of in (("accuracy", own), ("accuracy as nobody", generic)):
-                    yield _row("personas", name, metric, _over_prompts(_shares([of])))
-                    yield _row("personas", name, f"{metric}, clear pairs", _over_prompts(_shares([of], "clear")))
+                    yield estimate_row("personas", name, metric, _over_prompts(_shares([of])))
+                    yield estimate_row(
+                        "personas", name, f"{metric}, clear pairs", _over_prompts(_shares([of], "clear"))
+                    )
             continue
         for opponent, verdicts in values["verdicts"].items():
             told = PUBLISHED_PERSONAS.get("vanilla DPO" if opponent == "generic" else opponent, (None,) * 7)
             for number, (name, verdict) in enumerate(verdicts.items()):
                 rate = win_rate(np.array(verdict), [name] * len(verdict))
                 note = f"{rate.ties} of {rate.samples} are ties" if rate.ties else None
-                yield _row("wins", name, f"wins over {opponent}", rate.per_sample, published=told[number], note=note)
+                yield estimate_row(
+                    "wins", name, f"wins over {opponent}", rate.per_sample, published=told[number], note=note
+                )
             every = np.concatenate([np.asarray(verdict) for verdict in verdicts.values()])
             who = [name for name, verdict in verdicts.items() for _ in verdict]
-            yield _row("wins", "all six", f"wins over {opponent}", win_rate(every, who).per_sample, published=told[6])
+            yield estimate_row(
+                "wins", "all six", f"wins over {opponent}", win_rate(every, who).per_sample, published=told[6]
+            )
 
 
 def _runs(cells: Cells) -> Iterator[Row]:
     for identity, values in _of(cells, "curves"):
         setting = f"{identity['of']}: {identity['setting']}"
-        yield _row(
+        yield estimate_row(
             "runs",
             setting,
             "comparisons",

@@ -19,13 +19,12 @@ from palate.evaluate.suites.regimes_published import (
 from palate.evaluate.suites.regimes_tables import all_tables
 from palate.evaluate.suites.regimes_words import all_words
 from palate.evaluate.suites.regimes_world import NEW_KS, REGIMES
-from palate.evaluate.suites.result import Finding
+from palate.evaluate.suites.result import Finding, Row, estimate_row
 from palate.statistics import Estimate, mean_over_users
 
 __all__ = ["summarise"]
 
 Cells = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
-Row = dict[str, Any]
 
 TITLES: Mapping[str, str] = {
     "data": "The data: how much people disagree, and what room the audit finds",
@@ -58,21 +57,6 @@ def summarise(cells: Cells) -> Finding:
 # -- rows ---------------------------------------------------------------------------------------------------------------
 
 
-def _row(figure: str, setting: str, metric: str, found: Estimate | float, published: Any = None, **more: Any) -> Row:
-    estimate = found if isinstance(found, Estimate) else Estimate(float(found), np.nan, np.nan, 0)
-    numbers = estimate.to_dict()
-    return {
-        "figure": figure,
-        "setting": setting,
-        "metric": metric,
-        "answers": None,
-        "rows": None,
-        **{name: None if numbers[name] is None else round(numbers[name], 4) for name in ("value", "low", "high")},
-        "published": published,
-        "note": None,
-    } | more
-
-
 def _over_prompts(values: Sequence[Any]) -> Estimate:
     """Mean and interval over prompts of several seeds; (prompts,) each."""
     return mean_over_users(np.concatenate([np.asarray(part, float) for part in values]), rng=0, unit="prompts")
@@ -96,17 +80,19 @@ def _data(cells: Cells) -> list[Row]:
         name = identity["setting"]
         told = PUBLISHED_DATA.get(name, {})
         low, high = told.get("mv_acc", (None, None))
-        rows += [
-            _row("data", name, "contested", values["contested"], told.get("contested")),
-            _row("data", name, "highly contested", values["highly"], told.get("highly")),
-            _row("data", name, "lowest MV-ACC", min(values["mv_acc"]), low),
-            _row("data", name, "highest MV-ACC", max(values["mv_acc"]), high),
-            _row("data", name, "minority", sum(accuracy < 0.5 for accuracy in values["mv_acc"])),
-            _row(
-                "data", name, "best non-personal", values["best_non_personal"][1], note=values["best_non_personal"][0]
-            ),
-            _row("data", name, "room", values["room"]),
-        ]
+        best, rate = values["best_non_personal"]
+        figures = (
+            ("contested", values["contested"], told.get("contested")),
+            ("highly contested", values["highly"], told.get("highly")),
+            ("lowest MV-ACC", min(values["mv_acc"]), low),
+            ("highest MV-ACC", max(values["mv_acc"]), high),
+            ("minority", sum(accuracy < 0.5 for accuracy in values["mv_acc"]), None),
+            ("best non-personal", rate, None),
+            ("room", values["room"], None),
+        )
+        for metric, value, published in figures:
+            note = best if metric == "best non-personal" else None
+            rows.append(estimate_row("data", name, metric, value, published=published, note=note))
     return rows
 
 
@@ -115,69 +101,46 @@ def _seen(cells: Cells) -> list[Row]:
     for (figure, name, size, features), found in _grouped(cells, (*REGIMES, "features")).items():
         regime = "long-short" if figure == "features" else figure
         if name == "judge":
-            right = [values["accuracy"] for values in found]
-            note = f"{found[0]['n']} questions, {found[0]['undecided']:.0%} undecided"
-            rows.append(
-                _row(
-                    figure,
-                    name,
-                    "accuracy",
-                    np.mean(right),
-                    at_size(regime, name, size),
-                    rows=size,
-                    size=size,
-                    note=note,
-                )
-            )
+            rows.append(_judged(figure, regime, size, found))
             continue
-        asked = int(np.mean([values["rows"] for values in found]))
-        about = {"rows": asked, "size": size, "features": features}
+        about = {"rows": int(np.mean([values["rows"] for values in found])), "size": size, "features": features}
         tables = [np.array(values["accuracy"]) for values in found]
-        rows.append(
-            _row(
-                figure,
-                name,
-                "accuracy",
-                _over_prompts([table.mean(0) for table in tables]),
-                at_size(regime, name, size),
-                **about,
-            )
-        )
-        minority = [list(REGIMES[regime].people).index(person) for person in REGIMES[regime].minority]
-        if minority:
-            others = [person for person in range(len(tables[0])) if person not in minority]
-            _, majority_told, minority_told = (
-                PUBLISHED_SHORT.get(name, (None,) * 3) if regime == "long-short" else (None,) * 3
-            )
-            if regime == "ensembles" and name in PUBLISHED_PEOPLE:
-                minority_told, majority_told = (
-                    PUBLISHED_PEOPLE[name][-1],
-                    round(float(np.mean(PUBLISHED_PEOPLE[name][:-1])), 2),
-                )
-            rows.append(
-                _row(
-                    figure,
-                    name,
-                    "majority",
-                    _over_prompts([table[others].mean(0) for table in tables]),
-                    majority_told,
-                    **about,
-                )
-            )
-            rows.append(
-                _row(
-                    figure,
-                    name,
-                    "minority",
-                    _over_prompts([table[minority].mean(0) for table in tables]),
-                    minority_told,
-                    **about,
-                )
-            )
+        told = {"accuracy": at_size(regime, name, size), **_camps_published(regime, name)}
+        for metric, people in {"accuracy": slice(None), **_camps(regime)}.items():
+            estimate = _over_prompts([table[people].mean(0) for table in tables])
+            rows.append(estimate_row(figure, name, metric, estimate, published=told.get(metric), **about))
         if name == "prm":
             generic = [np.array(values["generic"]).mean(0) for values in found]
-            rows.append(_row(figure, name, "generic user", _over_prompts(generic), **about))
-    return rows  # fmt: skip
+            rows.append(estimate_row(figure, name, "generic user", _over_prompts(generic), **about))
+    return rows
+
+
+def _judged(figure: str, regime: str, size: int, found: Sequence[Mapping[str, Any]]) -> Row:
+    """The language model asked as a judge."""
+    accuracy = float(np.mean([values["accuracy"] for values in found]))
+    note = f"{found[0]['n']} questions, {found[0]['undecided']:.0%} undecided"
+    published = at_size(regime, "judge", size)
+    return estimate_row(figure, "judge", "accuracy", accuracy, published=published, rows=size, size=size, note=note)
+
+
+def _camps(regime: str) -> dict[str, list[int]]:
+    """Numbers of the majority's and the minority's people; nothing where there is no minority."""
+    people, few = REGIMES[regime].people, REGIMES[regime].minority
+    if not few:
+        return {}
+    numbers = dict(zip(people, range(len(people)), strict=True))
+    minority = [numbers[name] for name in few]
+    return {"majority": [number for number in numbers.values() if number not in minority], "minority": minority}
+
+
+def _camps_published(regime: str, name: str) -> dict[str, float]:
+    if regime == "long-short" and name in PUBLISHED_SHORT:
+        _, majority, minority = PUBLISHED_SHORT[name]
+        return {"majority": majority, "minority": minority}
+    if regime == "ensembles" and name in PUBLISHED_PEOPLE:
+        *others, minority = PUBLISHED_PEOPLE[name]
+        return {"majority": round(float(np.mean(others)), 2), "minority": minority}
+    return {}
 
 
 def _people(cells: Cells) -> list[Row]:
@@ -189,9 +152,8 @@ def _people(cells: Cells) -> list[Row]:
             continue
         tables = [np.array(values["accuracy"]) for values in found]
         for number, person in enumerate(REGIMES["ensembles"].people):
-            rows.append(
-                _row("people", name, "accuracy", _over_prompts([table[number] for table in tables]), person=person)
-            )
+            estimate = _over_prompts([table[number] for table in tables])
+            rows.append(estimate_row("people", name, "accuracy", estimate, person=person))
     return rows
 
 
@@ -205,19 +167,8 @@ def _new(cells: Cells) -> list[Row]:
             by_prompt = _over_prompts([values[k]["by_prompt"] for values in found])
             answers = found[0]["most"] if k == "all" else int(k)
             people = len(found[0][k]["by_person"])
-            rows.append(
-                _row(
-                    "new",
-                    name,
-                    "accuracy",
-                    by_prompt,
-                    told,
-                    answers=answers,
-                    rows=size,
-                    people=people,
-                    whole=k == "all",
-                )
-            )
+            about = {"answers": answers, "rows": size, "people": people, "whole": k == "all"}
+            rows.append(estimate_row("new", name, "accuracy", by_prompt, published=told, **about))
     return rows
 
 
@@ -233,10 +184,11 @@ def _room(rows: Sequence[Row]) -> list[Row]:
             continue
         most = max(row["size"] for row in seen)
         at = {row["setting"]: row["value"] for row in seen if row["size"] == most}
-        for name in (name for name in ("individual", "prm") if {name, "pooled"} <= set(at)):
+        for name in [name for name in ("individual", "prm") if {name, "pooled"} <= set(at)]:
             told = PUBLISHED.get(regime)
             gain = None if told is None else round(told[name][-1] - told["pooled"][-1], 2)
             if regime == "long-short" and name == "prm":
                 gain = round(PUBLISHED_SHORT["prm"][0] - PUBLISHED_SHORT["pooled"][0], 2)
-            found.append(_row("room", regime, name, at[name] - at["pooled"], gain, room=room.get(regime)))
+            gained = at[name] - at["pooled"]
+            found.append(estimate_row("room", regime, name, gained, published=gain, room=room.get(regime)))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from palate.files import write_json, write_text
+from palate.statistics import Estimate
 
-__all__ = ["Finding", "SuiteResult", "table"]
+__all__ = ["Finding", "Row", "SuiteResult", "estimate_row", "row", "table"]
+
+Row = dict[str, Any]
 
 _LONG = 45
 """Characters of a cell beyond which it is text."""
@@ -124,6 +128,19 @@ class SuiteResult:
         seconds = self.manifest["seconds_computing"]
         quick = " A quick run: it shows the form, and its numbers mean little." if self.manifest["quick"] else ""
         return [f"{self.manifest['cells']} cells, {seconds:.0f} s of computing. Published: {self.source}.{quick}"]
+
+
+def row(figure: str, setting: str, metric: str, value: float | None, **more: Any) -> Row:
+    """A row of a finding; what does not apply is None."""
+    empty = dict.fromkeys(("answers", "low", "high", "deviation", "seeds", "published", "published_deviation", "note"))
+    return {"figure": figure, "setting": setting, "metric": metric, "value": value} | empty | more
+
+
+def estimate_row(figure: str, setting: str, metric: str, found: Estimate | float, **more: Any) -> Row:
+    """The row of an estimate, or of a number that has no interval, to four digits."""
+    told = (found if isinstance(found, Estimate) else Estimate(float(found), math.nan, math.nan, 0)).to_dict()
+    numbers = {name: None if told[name] is None else round(told[name], 4) for name in ("value", "low", "high")}
+    return row(figure, setting, metric, **numbers | more)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

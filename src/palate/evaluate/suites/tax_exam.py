@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from palate.evaluate.suites.result import Row
 from palate.evaluate.suites.tax_methods import decode
 from palate.statistics import Estimate, two_way_many
 
-__all__ = ["Cells", "Exam", "Part", "Row", "Table", "estimated", "gather", "interval", "row", "tax_of"]
+__all__ = ["Cells", "Exam", "Part", "Table", "gather", "interval", "tax_of"]
 
 Cells = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
-Row = dict[str, Any]
 Table = tuple[list[str], list[list[Any]]]
 
 
@@ -116,18 +116,6 @@ def tax_of(
     values = np.stack([100.0 * (exam.right[name] - exam.right[against])[kept] for name in names], axis=1)
     found = two_way_many(values, exam.user[kept], exam.pair[kept], weight=weight[kept], rng=rng)
     return dict(zip(names, found, strict=True))
-
-
-def estimated(figure: str, setting: str, metric: str, estimate: Estimate, **more: Any) -> Row:
-    """A row of an estimate."""
-    told = estimate.to_dict()
-    return row(figure, setting, metric, told["value"], low=told["low"], high=told["high"], **more)
-
-
-def row(figure: str, setting: str, metric: str, value: float | None, **more: Any) -> Row:
-    """A row; what does not apply is None."""
-    empty = dict.fromkeys(("answers", "low", "high", "deviation", "seeds", "published", "published_deviation", "note"))
-    return {"figure": figure, "setting": setting, "metric": metric, "value": value} | empty | more
 
 
 def interval(told: Mapping[str, Any]) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from palate.evaluate.suites.picture import curves
+from palate.evaluate.suites.result import Row, estimate_row, row
 from palate.evaluate.suites.tax_belief import CONDITIONS
-from palate.evaluate.suites.tax_exam import Cells, Part, Row, estimated, interval, row
+from palate.evaluate.suites.tax_exam import Cells, Part, interval
 from palate.statistics import MINIMUM_PEOPLE, mean_over_users
 
 __all__ = ["belief", "fairness"]
@@ -43,7 +44,7 @@ def fairness(cells: Cells) -> Part:
     pooled, own = curve["pooled"], curve[name]
     gain = 100.0 * (own[at] - pooled[at])
     for group, members in _groups(people).items():
-        told = estimated("fairness", group, "gain", mean_over_users(gain[members], rng=0), answers=at)
+        told = estimate_row("fairness", group, "gain", mean_over_users(gain[members], rng=0), answers=at)
         told |= {"people": len(members), "method": name, "pooled": float(pooled[at][members].mean())}
         told |= {"personal": float(own[at][members].mean()), "losers": float((gain[members] < 0).mean())}
         part.rows.append(told)
@@ -75,7 +76,7 @@ def belief(cells: Cells) -> Part:
             right = mean_over_users((margin[:, place] > 0).astype(float), rng=0, unit="pairs")
             moved = float((margin[:, place] - margin[:, 0]).mean())
             flips = float(((margin[:, place] <= 0) & (margin[:, 0] > 0)).mean())
-            told = estimated("belief", condition, "right answer is likelier", right)
+            told = estimate_row("belief", condition, "right answer is likelier", right)
             part.rows.append(
                 told | {"moved": moved, "turned": flips, "pairs": len(margin), "model": identity["setting"]}
             )

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from palate.evaluate.suites.picture import curves
-from palate.evaluate.suites.tax_exam import Cells, Part, Row, interval, row
+from palate.evaluate.suites.result import Row, row
+from palate.evaluate.suites.tax_exam import Cells, Part, interval
 from palate.evaluate.suites.tax_methods import RADII, decode
 from palate.statistics import Estimate, two_way
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from palate.evaluate.suites.tax_exam import Cells, Part, estimated
+from palate.evaluate.suites.result import estimate_row
+from palate.evaluate.suites.tax_exam import Cells, Part
 from palate.evaluate.suites.tax_methods import Place, fitted
 from palate.features import embed_items, make
 from palate.generate import make_sampler
@@ -86,7 +87,7 @@ def replies(cells: Cells) -> Part:
         people, prompts = table.shape
         user, prompt = np.repeat(np.arange(people), prompts), np.tile(np.arange(prompts), people)
         worse = two_way((table == 1).ravel().astype(float), user, prompt, rng=0)
-        told = estimated(
+        told = estimate_row(
             "replies", name, "worse reply picked", worse, better=float((table == 0).mean()), prompts=prompts
         )
         part.rows.append(told | {"written": float((table == 2).mean())})

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from palate.evaluate.suites.picture import strips
-from palate.evaluate.suites.result import Finding
-from palate.evaluate.suites.tax_exam import Cells, Exam, Part, Row, Table, estimated, gather, interval, row, tax_of
+from palate.evaluate.suites.result import Finding, Row, estimate_row, row
+from palate.evaluate.suites.tax_exam import Cells, Exam, Part, Table, gather, interval, tax_of
 from palate.evaluate.suites.tax_fairness import belief, fairness
 from palate.evaluate.suites.tax_guard import guard
 from palate.evaluate.suites.tax_replies import replies
@@ -60,14 +60,14 @@ def _taxes(exam: Exam, figure: str, measurable: Sequence[str]) -> Part:
     for against in ("base", "pooled"):
         for label, chosen in (("mean", measurable), *((name, [name]) for name in exam.categories)):
             found = tax_of(exam, names, against, chosen)
-            part.rows += [estimated(figure, name, f"tax over {against}, {label}", found[name]) for name in names]
+            part.rows += [estimate_row(figure, name, f"tax over {against}, {label}", found[name]) for name in names]
     drawn = {}
     for name in names:
         people = exam.per_person(100.0 * (exam.right[name] - exam.right["base"]), measurable)
         worst = int(np.argmin(people))
         part.rows.append(row(figure, name, "worst person", float(people[worst]), note=exam.names[worst]))
         gain = mean_over_users(100.0 * (exam.accuracy[name] - exam.accuracy["pooled"]), rng=0)
-        part.rows.append(estimated(figure, name, "gain", gain))
+        part.rows.append(estimate_row(figure, name, "gain", gain))
         if name != "pretrained":
             drawn[name] = people.tolist()
     part.tables[figure] = _tax_table(part.rows, exam, measurable)

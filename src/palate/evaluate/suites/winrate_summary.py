@@ -14,7 +14,7 @@ import numpy as np
 
 from palate.evaluate.length_control import length_controlled
 from palate.evaluate.suites.picture import curves
-from palate.evaluate.suites.result import Finding
+from palate.evaluate.suites.result import Finding, Row, row
 from palate.evaluate.suites.winrate_methods import numbers
 from palate.evaluate.suites.winrate_words import PREFACE, PUBLISHED, TITLES, all_words
 from palate.evaluate.winrate import win_rate
@@ -23,7 +23,6 @@ from palate.statistics import Estimate, two_way
 __all__ = ["summarise"]
 
 Cells = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
-Row = dict[str, Any]
 Side = tuple[np.ndarray, np.ndarray]
 """(samples,) true rewards and words of one side's replies."""
 
@@ -155,22 +154,20 @@ def _versus(
     user, prompt = user[kept], prompt[kept]
     sample = two_way(verdict, user, prompt, rng=0)
     people, generous = (win_rate(verdict, [str(who) for who in user], ties=ties) for ties in ("half", "win"))
-    return {
-        "figure": figure, "setting": name, "against": other, "metric": "win rate", "answers": int(_K),
-        **_inside(sample),
+    value, low, high = _inside(sample)
+    return row(figure, name, "win rate", value, low=low, high=high) | {
+        "against": other, "answers": int(_K),
         "length_controlled": length_controlled(verdict, (one[1] - two[1])[kept].astype(float), prompt),
         "per_user": people.per_user.to_dict()["value"], "per_user_low": people.per_user.to_dict()["low"],
         "per_user_high": people.per_user.to_dict()["high"], "ties_win": generous.per_sample.value,
-        "ties": people.ties, "samples": people.samples, "deviation": None, "seeds": None, "published": None,
-        "published_deviation": None, "note": None,
+        "ties": people.ties, "samples": people.samples,
     }  # fmt: skip
 
 
-def _inside(estimate: Estimate) -> Row:
+def _inside(estimate: Estimate) -> tuple[float | None, ...]:
     """Value and ends of a share; bootstrap ends are cut at 0 and 1."""
     told = estimate.to_dict()
-    ends = {key: None if told[key] is None else min(max(told[key], 0.0), 1.0) for key in ("low", "high")}
-    return {"value": told["value"], **ends}
+    return tuple(None if told[key] is None else min(max(told[key], 0.0), 1.0) for key in ("value", "low", "high"))
 
 
 def _answers(cells: Cells) -> list[Row]:
@@ -229,11 +226,11 @@ def _sampled(cells: Cells) -> list[Row]:
             )
             if name in ("plain", other) or not kept.any():
                 continue
-            row = _versus("sampled", name, other, side, sides[other], user, prompt, kept)
+            told = _versus("sampled", name, other, side, sides[other], user, prompt, kept)
             inside = name not in ("chosen", "profile")
-            row["undecided"] = undecided.get(name, 0)
-            row["reward_share"] = float((side[0] - mean).sum() / (best - mean).sum()) if inside else None
-            rows.append(row)
+            told["undecided"] = undecided.get(name, 0)
+            told["reward_share"] = float((side[0] - mean).sum() / (best - mean).sum()) if inside else None
+            rows.append(told)
     return rows
 
 
