@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from palate.models import broaden as widening
 from palate.models import make
+from palate.models.broaden import broaden, center_on_strangers
 from palate.models.hierarchical_fit import learn_tastes
-from palate.models.tastes import Tastes, _widest_by_evidence, broaden, center_on_strangers
+from palate.models.tastes import Tastes
 from palate.progress import silent
 from palate.rng import derive
 from palate.testing import mirror_town
@@ -132,6 +134,27 @@ def test_the_scale_of_tastes_is_where_the_evidence_is_largest():
     logit = shared[train.left] - shared[train.right]
     logit = logit + np.einsum("mr,mr->m", basis[train.left] - basis[train.right], person[train.user])
     sure = replace(train, label=(logit > 0).astype(float))
-    assert _widest_by_evidence(tastes, sure, offset, 0.0) > 1.45
+    assert widening._widest(widening._Witnesses.of(tastes, sure, offset, 0.0)) > 1.45
     chance = replace(train, label=np.full(len(train), 0.5))
-    assert _widest_by_evidence(tastes, chance, offset, 0.0) < 1.05
+    assert widening._widest(widening._Witnesses.of(tastes, chance, offset, 0.0)) < 1.05
+
+
+def test_tastes_are_spread_as_evenly_as_costs_little():
+    """Sure people who differ along one direction allow next to nothing elsewhere; people who differ in all ways, the most."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((400, 12))
+    items, user = Items.of(features), np.repeat(np.arange(50), 30)
+    left, right = rng.integers(0, 400, (2, len(user)))
+    first = features[left, 0] - features[right, 0]
+    sign = np.where(np.arange(50) % 2, 1.0, -1.0)[user]
+    even = features[left] - features[right]
+    shares = {}
+    for name, logit in (("one way", sign * first), ("all ways", (even * rng.standard_normal((50, 12))[user]).sum(1))):
+        rows = Comparisons.of(items, left, right, user, (logit > 0).astype(float))
+        told = widening._Witnesses(
+            np.arange(len(user)), rows, np.ones(len(user)), np.zeros(len(user)), 4.0 * first[:, None]
+        )
+        shares[name] = widening._evenest(told, 1.0, even)
+        cost = told.evidence(told.gap) - told.evidence(np.concatenate([told.gap, np.sqrt(shares[name]) * even], 1))
+        assert cost <= widening._PRICE + 2e-3
+    assert shares["all ways"] == widening._ELSEWHERE and 0.0 < shares["one way"] < 0.1

@@ -17,10 +17,11 @@ from pydantic import Field
 
 from palate.config import Config
 from palate.models.base import Traits
+from palate.models.broaden import broaden
 from palate.models.hierarchical_few import FEW_PEOPLE, learn_few
 from palate.models.hierarchical_fit import learn_tastes
 from palate.models.linear import LinearMethod
-from palate.models.tastes import Tastes, broaden, design_weights, settle
+from palate.models.tastes import Tastes, design_weights, settle
 from palate.progress import Progress
 from palate.types import Comparisons, Items
 

@@ -8,19 +8,17 @@ with rotated features x (q,) and, for a known item, its own effect b and loading
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
-from palate.models.likelihood import adapt_users, fit_weights
-from palate.models.shared import SharedReward, fit_shared, locate
+from palate.models.likelihood import adapt_users
+from palate.models.shared import locate
 from palate.types import Comparisons, Items
 
-__all__ = ["Tastes", "broaden", "center_on_strangers", "design_weights", "merge", "people", "settle"]
+__all__ = ["Tastes", "design_weights", "merge", "people", "settle"]
 
 
 @dataclass(frozen=True)
@@ -180,139 +178,3 @@ def merge(parts: Sequence[Tastes], items: Items, rank: int) -> Tastes:
     _, vectors = np.linalg.eigh(basis.T @ basis)
     axes = vectors[:, ::-1][:, :rank]
     return replace(wide, content=wide.content @ axes, loadings=wide.loadings @ axes)
-
-
-_STRANGERS_SHARE = 0.25
-"""How far f of known items moves towards what is best for strangers; see `center_on_strangers`."""
-
-
-def center_on_strangers(tastes: Tastes, comparisons: Comparisons, offset: np.ndarray) -> Tastes:
-    """The same axes, with f learned anew from how people choose before anything is known of them.
-
-    Before the first answer the chance of a choice is E σ(o + f(left) − f(right) + λ·v) ≈ σ(κ (o + f(left) −
-    f(right))), with the fixed logit o, κ = (1 + π|v|²/8)^−½ and v = c(left) − c(right) (MacKay 1992). Given κ this is
-    a shared reward, whose weights and item effects `fit_shared` finds with their exact evidence, as `pooled` does;
-    first along the axes of taste, since what people differ about is mostly what they care about on the whole, and
-    hundreds of features can then be shrunk harder.
-    The factorised posterior of the EM credits an item's own effect with what its text explains as well, which would
-    leave texts that nobody has judged without a reward: β is therefore taken from here. For known items f moves a
-    quarter of the way: all the way serves strangers as well as `pooled` does but costs people with answers accuracy,
-    none costs strangers log-loss.
-    """
-    return _centred(tastes, comparisons, offset, None)[0]
-
-
-def _centred(
-    tastes: Tastes, comparisons: Comparisons, offset: np.ndarray, start: SharedReward | None
-) -> tuple[Tastes, SharedReward]:
-    items, left, right = comparisons.items, comparisons.left, comparisons.right
-    basis = tastes.basis(items)
-    scale = 1.0 / np.sqrt(1.0 + np.pi / 8.0 * np.square(basis[left] - basis[right]).sum(1))
-    told = tastes.rotated(items) @ tastes.content
-    along = told[left] - told[right]
-    mean = fit_weights(scale[:, None] * along, comparisons.label, comparisons.weight, scale * offset, l2=1.0)
-    shared = fit_shared(comparisons, scale * (offset + along @ mean), scale=scale, start=start)
-    # The columns of the rotation are orthogonal in standardised features.
-    standard = tastes.rotation * shared.scale[:, None]
-    beta = shared.beta @ standard / np.square(standard).sum(0) + tastes.content @ mean
-    known, place = tastes.known(items)
-    seen = np.flatnonzero(known)
-    level = shared.reward(items)[seen] + told[seen] @ mean
-    level = (1 - _STRANGERS_SHARE) * tastes.offset(items)[seen] + _STRANGERS_SHARE * level
-    effects = np.array(tastes.effects)
-    effects[place[seen]] = level - tastes.rotated(items)[seen] @ beta
-    return replace(tastes, beta=beta, effects=effects), shared
-
-
-_ELSEWHERE = 0.3
-"""Variance of tastes that the axes do not hold, over the variance of those they do; see `broaden`."""
-
-_DIRECTIONS, _WITNESSES, _WIDEST = 32, 500, 1.5
-
-
-def broaden(tastes: Tastes, comparisons: Comparisons, offset: np.ndarray, correlation: float) -> Tastes:
-    """People differ by more, and in more ways, than EM over the training people has come to say; as many axes as before.
-
-    Two corrections of the covariance that tastes cause between items. Its scale τ² is where the Laplace evidence of the
-    training people's answers is largest: EM moves by what it already believes and stops below it. And part of the variance
-    is put evenly on the leading directions of content, because the axes were drawn towards the people who happened to be
-    there, and somebody new may care about anything (shrinkage of a covariance matrix towards a multiple of the identity:
-    Ledoit and Wolf 2004; probabilistic principal components: Tipping and Bishop 1999). How large that part is, and how far τ
-    may go, was chosen on simulated people and on validation people: in sample the axes explain everything.
-    Before, f is learned anew for strangers (`center_on_strangers`); after, what it says of known items is, once more. Where no
-    taste was found, nothing is broadened.
-
-    Args:
-        tastes: with people N(0, I) in it.
-        comparisons: training rows.
-        offset: (m,) fixed logits.
-        correlation: ρ of `design_weights`.
-
-    Returns:
-        The space, of the same rank, its axes by strength.
-    """
-    tastes, shared = _centred(tastes, comparisons, offset, None)
-    rank = tastes.content.shape[1]
-    strength = _strength(tastes, comparisons)
-    if strength < 1e-3:
-        return tastes
-    scale = _widest_by_evidence(tastes, comparisons, offset, correlation)
-    rotated = tastes.rotated(comparisons.items)
-    count = min(_DIRECTIONS, rotated.shape[1])
-    gap = (rotated[comparisons.left] - rotated[comparisons.right])[:, :count]
-    length = math.sqrt(np.square(gap).sum(1).mean()) if count else 0.0
-    even = np.eye(rotated.shape[1], count) * (math.sqrt(_ELSEWHERE) * strength / length if length > 0 else 0.0)
-    wide = replace(
-        tastes,
-        content=scale * np.concatenate([tastes.content, even], 1),
-        loadings=scale * np.concatenate([tastes.loadings, np.zeros((len(tastes.loadings), count))], 1),
-    )
-    basis = wide.basis(comparisons.items)
-    gap = basis[comparisons.left] - basis[comparisons.right]
-    _, vectors = np.linalg.eigh(gap.T @ gap)
-    axes = vectors[:, ::-1][:, :rank]
-    wide = replace(wide, content=wide.content @ axes, loadings=wide.loadings @ axes)
-    return _known_again(wide, comparisons, offset, shared)
-
-
-def _known_again(wide: Tastes, comparisons: Comparisons, offset: np.ndarray, shared: SharedReward) -> Tastes:
-    """Known items centred on strangers once more: with more taste, the chance of their choices is nearer one half."""
-    known, place = wide.known(comparisons.items)
-    seen = np.flatnonzero(known)
-    if not len(seen):
-        return wide
-    level = _centred(wide, comparisons, offset, shared)[0].offset(comparisons.items)[seen]
-    effects = np.array(wide.effects)
-    effects[place[seen]] = level - wide.rotated(comparisons.items)[seen] @ wide.beta
-    return replace(wide, effects=effects)
-
-
-def _strength(tastes: Tastes, comparisons: Comparisons) -> float:
-    """Root mean square of what taste adds to the logit of a training row."""
-    basis = tastes.basis(comparisons.items)
-    return math.sqrt(np.square(basis[comparisons.left] - basis[comparisons.right]).sum(1).mean())
-
-
-def _widest_by_evidence(tastes: Tastes, comparisons: Comparisons, offset: np.ndarray, correlation: float) -> float:
-    """τ from 1 to 1.5 at which the Laplace evidence of some hundred people's answers is largest."""
-    asked = np.unique(comparisons.user)
-    witnesses = asked[np.linspace(0, len(asked) - 1, min(len(asked), _WITNESSES)).astype(np.int64)]
-    rows = np.flatnonzero(np.isin(comparisons.user, witnesses))
-    some, fixed = comparisons.take(rows).for_users(witnesses), offset[rows]
-    worth = design_weights(some, correlation)
-    basis, shared = tastes.basis(some.items), tastes.offset(some.items)
-    gap = basis[some.left] - basis[some.right]
-    base = fixed + shared[some.left] - shared[some.right]
-    count, rank = len(witnesses), gap.shape[1]
-
-    def against(log_scale: float) -> float:
-        v = math.exp(log_scale) * gap
-        mode, covariance = adapt_users(
-            v, some.label, worth, some.user, count, mean=np.zeros(rank), precision=np.eye(rank), offset=base, tolerance=1e-3
-        )  # fmt: skip
-        eta = base + np.einsum("mr,mr->m", v, mode[some.user])
-        told = worth @ (some.label * eta - np.logaddexp(0.0, eta))
-        return -float(told - 0.5 * np.square(mode).sum() + 0.5 * np.linalg.slogdet(covariance)[1].sum())
-
-    found = minimize_scalar(against, bounds=(0.0, math.log(_WIDEST)), method="bounded", options={"xatol": 0.03})
-    return math.exp(found.x)
