@@ -250,7 +250,7 @@ def test_all_belongs_to_suites(tmp_path):
 def measured(top, minority, generic, name="individual"):
     """The cells of a policy that is that good on every prompt."""
     people = [top] * 7 + [minority] * 3
-    own = [{"all": [value] * 4, "clear": [value, None, value, value]} for value in people]
+    own = [{"all": [value - 0.2] * 4, "clear": [value, None, value, value]} for value in people]
     other = [{"all": [generic] * 4, "clear": [generic] * 4} for _ in people]
     values = {"people": [str(i) for i in range(10)], "minority": [7, 8, 9], "own": own, "generic": other}
     return {"figure": "conflicting", "setting": name}, values
@@ -307,6 +307,8 @@ def test_rows_have_the_papers_numbers_beside_them_and_errors_over_people():
         and named["conflicting", "seen people"]["value"] == 0.906
     )
     assert named["conflicting", "majority"]["deviation"] == 0.0
+    every = named["conflicting", "seen people, all pairs"]
+    assert every["value"] == 0.706 and every["published"] is None
     assert named["lengths", "minority over majority"]["value"] == pytest.approx(20 / 70, abs=1e-4)
     assert (
         named["lengths", "person 0"]["note"] == "100% cut at 96 tokens" and named["lengths", "person 9"]["note"] is None

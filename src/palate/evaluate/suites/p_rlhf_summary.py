@@ -18,6 +18,9 @@ __all__ = ["summarise"]
 
 Cells = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
 
+_KINDS: Mapping[str, str] = {"clear": "", "all": ", all pairs"}
+"""Pairs -> what is added to the name of a figure."""
+
 MEASURED = ("conflicting", "ablations", "forty", "convarg")
 
 TITLES: Mapping[str, str] = {
@@ -37,7 +40,8 @@ TITLES: Mapping[str, str] = {
 PREFACE = (
     "People are rules: each always prefers the longer reply, or the shorter one, or what their profile likes, counted in the texts. "
     "Nobody errs, as in the paper's synthetic data. Everybody learns from clear pairs of their own (rewards half a standard deviation "
-    "apart) of short texts; the test is on all pairs of prompts that nobody learned from. Other prompts are kept for choosing settings.",
+    "apart) of short texts, and the test is on clear pairs of prompts that nobody learned from, of any length. All pairs are counted "
+    "beside: among them are many near ties, replies that differ by a word or two. Other prompts are kept for choosing settings.",
     "Accuracy is that of the implicit reward, log π(reply) − log π_ref(reply). Seen people: with their own soft tokens (Accuracy-top). "
     "Unseen people: with nobody's, for people of the same tastes in the same proportions (Accuracy-generic). Majority and minority: mean "
     "and standard error over people. Intervals are over prompts; with ten people nothing is said of people in general.",
@@ -56,7 +60,7 @@ def _of(cells: Cells, *figures: str) -> Iterator[tuple[Mapping[str, Any], Mappin
     return ((identity, values) for identity, values in cells if identity["figure"] in figures)
 
 
-def _shares(people: Sequence[Mapping[str, Sequence[float | None]]], kind: str = "all") -> np.ndarray:
+def _shares(people: Sequence[Mapping[str, Sequence[float | None]]], kind: str) -> np.ndarray:
     """(people, prompts) accuracies; NaN where a prompt has no such pair."""
     return np.array([[np.nan if share is None else share for share in person[kind]] for person in people], float)
 
@@ -77,16 +81,18 @@ def _accuracy(cells: Cells) -> Iterator[Row]:
     for identity, values in _of(cells, *MEASURED):
         figure, name = identity["figure"], identity["setting"]
         told = PUBLISHED.get("conflicting" if figure == "ablations" else figure, {}).get(name, (None,) * 4)
-        own, generic = _shares(values["own"]), _shares(values["generic"])
-        yield estimate_row(figure, name, "seen people", _over_prompts(own), published=told[0])
-        yield estimate_row(figure, name, "unseen people", _over_prompts(generic), published=told[1])
-        minority = np.isin(np.arange(len(own)), values["minority"])
-        for metric, chosen, theirs in (("majority", ~minority, told[2]), ("minority", minority, told[3])):
-            people = np.nanmean(own[chosen], axis=1)
-            estimate = _over_prompts(own[chosen])
-            yield estimate_row(figure, name, metric, estimate, published=theirs, deviation=_error(people))
-        clear = _shares(values["own"], "clear")
-        yield estimate_row(figure, name, "seen people, clear pairs", _over_prompts(clear))
+        minority = np.isin(np.arange(len(values["own"])), values["minority"])
+        for kind, suffix in _KINDS.items():
+            own, generic = _shares(values["own"], kind), _shares(values["generic"], kind)
+            beside = told if kind == "clear" else (None,) * 4
+            for metric, shares, theirs in zip(
+                ("seen people", "unseen people"), (own, generic), beside[:2], strict=True
+            ):
+                yield estimate_row(figure, name, metric + suffix, _over_prompts(shares), published=theirs)
+            for metric, chosen, theirs in zip(("majority", "minority"), (~minority, minority), beside[2:], strict=True):
+                error = _error(np.nanmean(own[chosen], axis=1))
+                estimate = _over_prompts(own[chosen])
+                yield estimate_row(figure, name, metric + suffix, estimate, published=theirs, deviation=error)
 
 
 def _lengths(cells: Cells) -> Iterator[Row]:
@@ -119,8 +125,10 @@ def _new(cells: Cells) -> Iterator[Row]:
         for camp in ("majority", "minority"):
             people = [person for person in values["people"] if person["camp"] == camp]
             for when, answers in (("before", 0), ("after", values["answers"])):
-                found = _over_prompts(_shares([person[when] for person in people]))
-                yield estimate_row("new", identity["setting"], camp, found, answers=answers, people=len(people))
+                about = {"answers": answers, "people": len(people)}
+                for kind, suffix in _KINDS.items():
+                    found = _over_prompts(_shares([person[when] for person in people], kind))
+                    yield estimate_row("new", identity["setting"], camp + suffix, found, **about)
 
 
 def _curves(cells: Cells) -> Iterator[Row]:
@@ -143,10 +151,8 @@ def _personas(cells: Cells) -> Iterator[Row]:
         if identity["setting"] == "accuracy":
             for name, own, generic in zip(values["people"], values["own"], values["generic"], strict=True):
                 for metric, of in (("accuracy", own), ("accuracy as nobody", generic)):
-                    yield estimate_row("personas", name, metric, _over_prompts(_shares([of])))
-                    yield estimate_row(
-                        "personas", name, f"{metric}, clear pairs", _over_prompts(_shares([of], "clear"))
-                    )
+                    for kind, suffix in _KINDS.items():
+                        yield estimate_row("personas", name, metric + suffix, _over_prompts(_shares([of], kind)))
             continue
         for opponent, verdicts in values["verdicts"].items():
             told = PUBLISHED_PERSONAS.get("vanilla DPO" if opponent == "generic" else opponent, (None,) * 7)

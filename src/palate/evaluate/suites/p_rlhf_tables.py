@@ -82,10 +82,10 @@ def _accuracy(rows: Sequence[Row], figure: str) -> Table:
     for name in _settings(rows, figure):
         found = [find(rows, figure, name, metric) for metric in _METRICS]
         ours = [_with_interval(row) for row in found[:2]] + [_with_error(row) for row in found[2:]]
-        clear = _with_error(find(rows, figure, name, "seen people, clear pairs"))
+        every = _with_error(find(rows, figure, name, "seen people, all pairs"))
         paper = ["" if row["published"] is None else f"{row['published']:.3f}" for row in found]
-        body.append([name, *ours, clear, *(paper if any(paper) else [])])
-    heads = ["policy", *_METRICS, "seen, clear pairs"]
+        body.append([name, *ours, every, *(paper if any(paper) else [])])
+    heads = ["policy", *_METRICS, "seen, all pairs"]
     if body and len(body[0]) > len(heads):
         heads += [f"paper: {metric.removesuffix(' people')}" for metric in _METRICS]
     return heads, body

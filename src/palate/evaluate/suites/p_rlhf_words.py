@@ -91,7 +91,7 @@ def _lengths(rows: Sequence[Row]) -> Iterator[str]:
 
 def _new(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
-        if row["figure"] == "new" and row["answers"]:
+        if row["figure"] == "new" and row["answers"] and row["metric"] in ("majority", "minority"):
             who = f"{row['setting']}: a new person of the {row['metric']} has {row['value']:.3f}"
             yield _judged(row["value"] >= NEW, f"{who} after {row['answers']} answers (asked: {NEW:.2f} or more).")
 
