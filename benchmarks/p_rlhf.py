@@ -22,9 +22,9 @@ from palate.evaluate.suites.p_rlhf_world import VALIDATION
 CHOICES = (
     {},
     {"learning_rate": 1e-3},
-    {"user_learning_rate": 5e-2},
-    {"alpha": 0.75},
-    {"alpha": 0.75, "user_learning_rate": 5e-2, "learning_rate": 1e-3},
+    {"learning_rate": 1e-3, "alpha": 0.5},
+    {"learning_rate": 1e-3, "batch_size": 8},
+    {"learning_rate": 5e-4, "alpha": 0.5, "user_learning_rate": 2e-2},
 )
 """What differs from the suite's settings."""
 
@@ -33,13 +33,19 @@ def choose() -> None:
     """Accuracies of the candidates on four validation prompts; policies are kept, so that this goes on where it was stopped."""
     for settings in CHOICES:
         found = accuracies(recipe_of("individual", **settings), use=VALIDATION, prompts=4)
-        own, generic = (np.array([np.mean(person["all"]) for person in found[name]]) for name in ("own", "generic"))
-        minority = np.isin(np.arange(len(own)), found["minority"])
-        print(
-            f"{settings}: seen {own.mean():.3f}, unseen {generic.mean():.3f}, majority {own[~minority].mean():.3f}, "
-            f"minority {own[minority].mean():.3f}",
-            flush=True,
-        )
+        for kind in ("clear", "all"):
+            own, generic = (np.array([_mean(person[kind]) for person in found[name]]) for name in ("own", "generic"))
+            minority = np.isin(np.arange(len(own)), found["minority"])
+            print(
+                f"{settings}, {kind} pairs: seen {own.mean():.3f}, unseen {generic.mean():.3f}, majority "
+                f"{own[~minority].mean():.3f}, minority {own[minority].mean():.3f}",
+                flush=True,
+            )
+
+
+def _mean(shares: list[float | None]) -> float:
+    """Over the prompts that have such pairs."""
+    return float(np.mean([share for share in shares if share is not None]))
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def test_guided_by_rewards_and_by_values(folders: dict[str, Path]) -> None:
     whole = Guided(writer(), RewardGuide(model, share="whole"), guidance=30.0).reply(PROMPT, ann, max_tokens=8).text
     assert ask(folders["model"], *words, "--set", "share=whole")["reply"] == whole
     assert ask(folders["model"], *words, "--values", folders["heads"])["personalized"] is True
-    assert ask(folders["model"], *words, "--guard", 0.5)["personalized"] is True
+    assert ask(folders["model"], *words, "--guard-radius", 0.5)["personalized"] is True
 
 
 def test_who_it_is(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -82,7 +82,10 @@ def test_the_guard_holds_best_of_n_to_what_all_share(folders: dict[str, Path]) -
     words = ("--sampler", policy_world.base(), "--set", "n=4", "--set", "cost=0")
     scored = ask(folders["model"], *words)  # by what nobody in particular likes
     best = max(scored["candidates"], key=lambda each: each["score"])["reply"]
-    assert ask(folders["model"], *words, "--user", "cat", "--guard", 0)["reply"] == best
+    assert ask(folders["model"], *words, "--user", "cat", "--guard-radius", 0)["reply"] == best
+    assert ask(folders["model"], *words, "--user", "cat", "--guard", 1e9)["reply"] == best
+    free = ask(folders["model"], *words, "--user", "cat")["reply"]
+    assert ask(folders["model"], *words, "--user", "cat", "--guard", 0)["reply"] == free
 
 
 def test_told_in_words_over_an_endpoint(folders: dict[str, Path]) -> None:
@@ -125,6 +128,7 @@ def test_policies_guide_and_mix(folders: dict[str, Path]) -> None:
         ("brief", ["--sampler", "x"], "the policy writes itself"),
         ("model", ["--values", "heads"], "--values steers --with guided"),
         ("brief", ["--guard", "1"], "--guard holds the rewards"),
+        ("model", ["--with", "guided", "--guard", "1"], "--with guided takes --guard-radius"),
         ("model", ["--user-text", "x"], "--user-text is told by --with prompted"),
         ("model", ["--set", "m=3"], "unknown setting 'm'"),
         ("model", ["--user", "a", "--state", "b"], "say who it is in one way"),

@@ -1,4 +1,4 @@
-"""The guard: what the anchor is sure of is never overruled, at both ends it is what it stands between."""
+"""The guard: what people agree on or the anchor is sure of is never overruled, at both ends it is what it stands between."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.special import logit
 
 from palate.errors import ConfigError, FingerprintError, InputError
 from palate.models import Method, available, load_method, make
-from palate.models.guard import Guarded, guarded
+from palate.models.guard import DEFAULT_SPREAD, Guarded, GuardedConfig, guarded, population_spread, weight
 from palate.testing import method_checks, mirror_town
 from palate.types import Comparisons, UserStates
 
@@ -56,6 +56,46 @@ def test_radius_0_is_the_anchor_and_a_large_one_the_method(method: Method, rows:
     for radius, expected in ((0.0, nobody), (1e9, predictions(method, rows, states))):
         guard = Guarded.over(method, radius=radius)
         assert np.allclose(predictions(guard, rows, guard.admit(states)), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["hierarchical", "factor"])
+def test_spread_0_is_the_method_and_a_large_one_the_anchor(name: str, rows: Comparisons) -> None:
+    method = make(name).fit(mirror_town().train, rng=0)
+    states = method.adapt(mirror_town().history)
+    nobody = predictions(method, rows, method.prior_.repeat(rows.n_users))
+    for spread, expected in ((1e9, nobody), (0.0, predictions(method, rows, states))):
+        guard = Guarded.over(method, spread=spread)
+        assert np.allclose(predictions(guard, rows, guard.admit(states)), expected, atol=1e-9)
+
+
+def test_unless_told_otherwise_it_goes_by_how_much_people_differ(method: Method) -> None:
+    assert Guarded.over(method).config.effective_spread == DEFAULT_SPREAD
+    assert Guarded.over(method, radius=1.0).config.effective_spread is None
+    both = GuardedConfig(spread=1.0, radius=2.0)
+    counts = weight(np.array([0.0, 1.0, 3.0]), np.array([1.0, 1e9, 1e9]), both)
+    assert np.allclose(counts, [0.5, 0.5, 0.0])
+    assert np.array_equal(weight(np.zeros(2), np.zeros(2), GuardedConfig(spread=1.0)), [0.0, 0.0])
+
+
+def test_how_much_people_differ_is_what_draws_from_the_population_say(method: Method, rows: Comparisons) -> None:
+    left, right = rows.items.take(rows.left[:20]), rows.items.take(rows.right[:20])
+    draws = method.sample(method.prior_, 20_000, rng=0)[:, 0]
+    logits = draws @ (method.basis(left) - method.basis(right)).T
+    assert np.allclose(population_spread(method, left, right), method.temper_ * logits.std(axis=0), rtol=0.05)
+
+
+def test_training_people_say_how_much_they_differ_where_no_population_does(rows: Comparisons) -> None:
+    train = mirror_town().train
+    method = make("prm").fit(train, rng=0)
+    left, right = rows.items.take(rows.left[:20]), rows.items.take(rows.right[:20])
+    index = np.unique(np.linspace(0, train.n_users - 1, min(train.n_users, 64)).astype(int))
+    first = np.zeros(20, np.int64)
+    told = [logit(method.prefer(left, right, method.states_.take(np.array([one])), first)) for one in index]
+    assert np.allclose(population_spread(method, left, right), np.std(told, axis=0))
+    method.states_ = method.states_.take(np.zeros(0, np.int64))
+    with pytest.raises(InputError, match="saved without its training people"):
+        Guarded.over(method)
+    assert Guarded.over(method, radius=1.0).config.radius == 1.0
 
 
 @settings(max_examples=25, deadline=None)

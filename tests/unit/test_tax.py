@@ -19,7 +19,7 @@ from palate.evaluate.suites.pref_world import Size
 from palate.evaluate.suites.tax import plan
 from palate.evaluate.suites.tax_belief import _first
 from palate.evaluate.suites.tax_exam import Exam, gather, tax_of
-from palate.evaluate.suites.tax_methods import RADII, WAYS, Place, base, decode, frontier, measured
+from palate.evaluate.suites.tax_methods import SPREADS, WAYS, Place, base, decode, frontier, measured
 from palate.evaluate.suites.tax_summary import summarise
 from palate.evaluate.suites.tax_words import all_words
 from palate.evaluate.suites.tax_world import HALVES, build_tax_world
@@ -118,9 +118,9 @@ def test_pooled_and_the_base_reward_are_the_same_for_everybody_and_the_guard_has
     found, alone = measured(place(), "pooled"), base(place())
     assert len(set(found["right"])) == 1 and len(found["right"]) == 6 and len(found["right"][0]) == 180
     assert measured(place(), "pretrained")["right"][0] == alone["right"]
-    radii = frontier(place(), "factor")["radii"]
+    spreads = frontier(place(), "factor")["spreads"]
     free = measured(place(), "factor")
-    assert radii[str(RADII[-1])]["right"] == free["right"] and len(set(radii["0.0"]["right"])) == 1
+    assert spreads["0.0"]["right"] == free["right"] and len(set(spreads[str(SPREADS[0])]["right"])) == 1
     assert len(alone["people"]) == 6 and " and " in alone["people"][0] and min(alone["agreement"]) > 0
 
 
@@ -163,21 +163,21 @@ def test_categories_count_alike_and_pairs_are_resampled():
 
 
 def sitting(losses, gains):
-    """Fifty people, 100 pairs of one category, by radius."""
+    """Fifty people, 100 pairs of one category, by spread, from everything held back to nothing."""
     right = {}
-    for radius, loss in zip(map(str, RADII), losses, strict=True):
+    for spread, loss in zip(map(str, SPREADS), losses, strict=True):
         own = np.ones((50, 100))
         own[:, : round(loss)] = 0.0
-        right[radius] = own
-    accuracy = {radius: np.full(50, 0.5 + gain / 100) for radius, gain in zip(map(str, RADII), gains, strict=True)}
+        right[spread] = own
+    accuracy = {spread: np.full(50, 0.5 + gain / 100) for spread, gain in zip(map(str, SPREADS), gains, strict=True)}
     return tax_guard._Sitting(right, accuracy, np.array(["a"] * 100))
 
 
-def test_the_radius_keeps_the_most_gain_within_both_limits():
-    gains = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
-    assert tax_guard._choose(sitting([0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8], gains), ["a"]) == "1.0"
-    assert tax_guard._choose(sitting([0] * 11, gains), ["a"]) == str(RADII[-1])
-    assert tax_guard._choose(sitting([0, *[9] * 10], gains), ["a"]) == "0.0"
+def test_the_spread_keeps_the_most_gain_within_both_limits():
+    gains = list(range(len(SPREADS)))
+    assert tax_guard._choose(sitting([0, 0, 1, 1, *gains[2:-2]], gains), ["a"]) == str(SPREADS[3])
+    assert tax_guard._choose(sitting([0] * len(gains), gains), ["a"]) == "0.0"
+    assert tax_guard._choose(sitting([0, *[9] * len(gains[1:])], gains), ["a"]) == str(SPREADS[0])
 
 
 def test_words_follow_the_numbers():

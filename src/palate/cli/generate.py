@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,6 +67,13 @@ def generate(
     guard: Annotated[
         float | None,
         typer.Option(
+            metavar="LOGITS",
+            help="Personalize only where people differ, by so many logits and more; 1.3 is a good one.",
+        ),
+    ] = None,
+    guard_radius: Annotated[
+        float | None,
+        typer.Option(
             metavar="LOGITS", help="Personalize only where what all share is indifferent, up to so many logits."
         ),
     ] = None,
@@ -115,7 +122,8 @@ def generate(
     if not asked.strip():
         raise InputError("--prompt is empty; say what the person says")
     way = _way(model, how)
-    _check(way, model, values, guard, mix, user_text, sampler)
+    guards = {name: held for name, held in (("spread", guard), ("radius", guard_radius)) if held is not None}
+    _check(way, model, values, guards, mix, user_text, sampler)
     options = parse_settings(settings)
     if way == "soups":
         generator, who = _soup(model, mix or [], base)
@@ -123,7 +131,7 @@ def generate(
         generator, who = _with_policy(way, model, base, sampler, options, (user, user_text, answers, state), out)
     else:
         generator, who = _with_model(
-            way, model, sampler, options, values, guard, (user, user_text, answers, state), out
+            way, model, sampler, options, values, guards, (user, user_text, answers, state), out
         )
     drawing = {"max_tokens": max_tokens, "top_p": top_p, "repetition_penalty": repetition_penalty}
     if temperature is not None:
@@ -167,7 +175,7 @@ def _check(
     way: str,
     model: Path,
     values: Path | None,
-    guard: float | None,
+    guards: Mapping[str, float],
     mix: Sequence[str] | None,
     user_text: str,
     sampler: str | None,
@@ -175,8 +183,10 @@ def _check(
     """Options that would do nothing are mistakes."""
     if values is not None and (way != "guided" or _is_policy(model)):
         raise InputError("--values steers --with guided and a model of palate fit; leave it out")
-    if guard is not None and (_is_policy(model) or values is not None or way == "prompted"):
+    if guards and (_is_policy(model) or values is not None or way == "prompted"):
         raise InputError("--guard holds the rewards of a model of palate fit (best_of_n, guided, revise); leave it out")
+    if way == "guided" and "spread" in guards:
+        raise InputError("--guard holds pairs of whole replies (best_of_n, revise); --with guided takes --guard-radius")
     if (way == "soups") != bool(mix):
         raise InputError("--mix FOLDER=WEIGHT says what --with soups mixes; give both, or neither")
     if user_text and not _is_policy(model) and way != "prompted":
@@ -244,7 +254,7 @@ def _with_model(
     sampler: str | None,
     options: dict[str, Any],
     values: Path | None,
-    guard: float | None,
+    guards: Mapping[str, float],
     who: tuple[str | None, str, Path | None, Path | None],
     out: Path | None,
 ) -> tuple[Generator, UserState]:
@@ -262,9 +272,9 @@ def _with_model(
         return stated, stated.state(user_text)
     state = _model_person(model, user, answers, saved, out)
     if way == "guided":
-        return Guided(writer, _guide(model, options, values, guard), **options), state
-    if guard is not None:
-        model = guarded(model, radius=guard)
+        return Guided(writer, _guide(model, options, values, guards.get("radius")), **options), state
+    if guards:
+        model = guarded(model, **guards)
         state = UserState(model.method.admit(state.batch))
     if way == "best_of_n":
         return BestOfN(writer, model, **options), state
@@ -273,13 +283,13 @@ def _with_model(
     return Prompted(writer, model, axes=_axes(model), **options), state
 
 
-def _guide(model: AskingRewardModel, options: dict[str, Any], values: Path | None, guard: float | None) -> Guide:
+def _guide(model: AskingRewardModel, options: dict[str, Any], values: Path | None, radius: float | None) -> Guide:
     from palate.generate import RewardGuide, ValueGuide, ValueHeads
 
     share = options.pop("share", "personal")
     if values is not None:
         return ValueGuide(model, ValueHeads.load(values), share=share)
-    return RewardGuide(model, share=share, radius=guard)
+    return RewardGuide(model, share=share, radius=radius)
 
 
 def _model_person(

@@ -56,7 +56,7 @@ _FULL: Mapping[str, Any] = {
     "new": 2,
     "answers": 10,
     "settings": {
-        "user_tokens": 10, "alpha": 0.5, "beta": 0.1, "batch_size": 4, "learning_rate": 5e-4, "user_learning_rate": 2e-2,
+        "user_tokens": 10, "alpha": 0.75, "beta": 0.1, "batch_size": 4, "learning_rate": 5e-4, "user_learning_rate": 5e-2,
         "lora_rank": 8, "lora_alpha": 16.0, "lora_dropout": 0.0, "adapt_steps": 8, "checkpoint_every": 25,
     },
 }  # fmt: skip

@@ -5,7 +5,7 @@
 | base | what the base reward can tell on pairs that it has not seen; below .75 a category is not measurable |
 | tax | personalized - pooled and personalized - base, by method, category and person, on top of a base reward |
 | alone | the same where methods start from people's choices alone, as in Dong et al. 2025 |
-| guard | gain and tax under the guard, radius by radius; the radius is chosen on other people and other pairs |
+| guard | gain and tax under the guard, spread by spread; the spread is chosen on other people and other pairs |
 | ways | other guards than Palate's, strength by strength |
 | replies | does what is picked for a person stay correct and safe, where a language model writes too? |
 | fairness | who gains, who loses, by trait and by minority, and how many answers each group needs |
@@ -36,7 +36,7 @@ from palate.models.registry import available
 __all__ = ["SUITE", "plan"]
 
 _VALIDATION_SEED = 1000
-"""Added to the seed of the people on whom the guard's radius is chosen."""
+"""Added to the seed of the people on whom the guard's spread is chosen."""
 
 _FULL: Mapping[str, Any] = {
     "features": "smollm2",

@@ -1,8 +1,8 @@
 """The frontier of gain against tax under a guard, and the strength that other people and other pairs choose.
 
-Chosen is the radius that keeps the most gain among those whose mean tax is at most `MEAN` points and whose interval stays above
+Chosen is the spread that keeps the most gain among those whose mean tax is at most `MEAN` points and whose interval stays above
 -`WORST` points, on validation people and on pairs inside the half that is not measured. Both are changes from the pooled
-ranking, which is radius 0.
+ranking, which is a spread without end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from palate.evaluate.suites.picture import curves
 from palate.evaluate.suites.result import Row, row
 from palate.evaluate.suites.tax_exam import Cells, Part, interval
-from palate.evaluate.suites.tax_methods import RADII, decode
+from palate.evaluate.suites.tax_methods import SPREADS, decode
 from palate.statistics import Estimate, two_way
 
 __all__ = ["KEEP", "MEAN", "WORST", "guard"]
@@ -24,7 +24,7 @@ __all__ = ["KEEP", "MEAN", "WORST", "guard"]
 MEAN, WORST, KEEP = 1.0, 5.0, 0.9
 """Points of mean tax, points of its upper bound, and share of the gain: what a good guard reaches."""
 
-_NONE, _ALL = str(RADII[0]), str(RADII[-1])
+_NONE, _ALL = str(SPREADS[0]), str(SPREADS[-1])
 _VALIDATION = ": validation"
 _CHOSEN = "chosen on validation"
 
@@ -60,16 +60,16 @@ class _Sitting:
 
 
 def guard(cells: Cells, measurable: Sequence[str]) -> Part:
-    """The frontier of every guarded method, the chosen radius, and the other guards."""
+    """The frontier of every guarded method, the chosen spread, and the other guards."""
     part = Part()
     names = [i["setting"] for i, _ in cells if i["figure"] == "guard" and not i["setting"].endswith(_VALIDATION)]
     for name in dict.fromkeys(names):
-        validation = _sitting(cells, "guard", name + _VALIDATION, "radii")
+        validation = _sitting(cells, "guard", name + _VALIDATION, "spreads")
         chosen = {half: _choose(one, measurable) for half, one in _by_half(cells, name + _VALIDATION).items()}
-        tested = _with_chosen(_sitting(cells, "guard", name, "radii"), _by_half(cells, name), chosen)
+        tested = _with_chosen(_sitting(cells, "guard", name, "spreads"), _by_half(cells, name), chosen)
         for which, sitting in (("validation", validation), ("test", tested)):
-            part.rows += [_told(name, sitting, radius, measurable, where=which) for radius in sitting.right]
-        part.rows[-1]["note"] = ", ".join(f"{_named(radius)} for the half {half}" for half, radius in chosen.items())
+            part.rows += [_told(name, sitting, spread, measurable, where=which) for spread in sitting.right]
+        part.rows[-1]["note"] = ", ".join(f"{_named(spread)} for the half {half}" for half, spread in chosen.items())
         nothing, everything = tested.right[_NONE], tested.gain(_ALL, tested.accuracy[_NONE])
         ways = _sitting(cells, "ways", name, "ways")
         for strength in ways.right:
@@ -86,13 +86,13 @@ def _by_half(cells: Cells, setting: str) -> dict[str, _Sitting]:
     """The guard's cells, each half for itself."""
     halves = dict.fromkeys(i["half"] for i, _ in cells if i["figure"] == "guard" and i["setting"] == setting)
     return {
-        half: _sitting([cell for cell in cells if cell[0].get("half") == half], "guard", setting, "radii")
+        half: _sitting([cell for cell in cells if cell[0].get("half") == half], "guard", setting, "spreads")
         for half in halves
     }
 
 
 def _with_chosen(whole: _Sitting, parts: Mapping[str, _Sitting], chosen: Mapping[str, str]) -> _Sitting:
-    """One strength more: each half under the radius that was chosen for it."""
+    """One strength more: each half under the spread that was chosen for it."""
     right = np.hstack([part.right[chosen[half]] for half, part in parts.items()])
     accuracy = np.mean([part.accuracy[chosen[half]] for half, part in parts.items()], axis=0)
     return _Sitting(dict(whole.right) | {_CHOSEN: right}, dict(whole.accuracy) | {_CHOSEN: accuracy}, whole.category)
@@ -130,17 +130,17 @@ def _by_strength(name: str) -> tuple[str, float]:
 
 def _choose(sitting: _Sitting, measurable: Sequence[str]) -> str:
     nothing, chosen, best = sitting.right[_NONE], _NONE, 0.0
-    for radius in map(str, RADII):
-        tax, gain = sitting.tax(radius, nothing, measurable), sitting.gain(radius, sitting.accuracy[_NONE])
+    for spread in map(str, SPREADS):
+        tax, gain = sitting.tax(spread, nothing, measurable), sitting.gain(spread, sitting.accuracy[_NONE])
         if tax.value >= -MEAN and not tax.low < -WORST and gain > best:
-            chosen, best = radius, gain
+            chosen, best = spread, gain
     return chosen
 
 
-def _told(name: str, sitting: _Sitting, radius: str, measurable: Sequence[str], *, where: str) -> Row:
-    tax = sitting.tax(radius, sitting.right[_NONE], measurable)
-    gain, everything = (sitting.gain(one, sitting.accuracy[_NONE]) for one in (radius, _ALL))
-    return _frontier_row("guard", name, radius, tax, gain, everything) | {"where": where}
+def _told(name: str, sitting: _Sitting, spread: str, measurable: Sequence[str], *, where: str) -> Row:
+    tax = sitting.tax(spread, sitting.right[_NONE], measurable)
+    gain, everything = (sitting.gain(one, sitting.accuracy[_NONE]) for one in (spread, _ALL))
+    return _frontier_row("guard", name, spread, tax, gain, everything) | {"where": where}
 
 
 def _frontier_row(figure: str, name: str, strength: str, tax: Estimate, gain: float, everything: float) -> Row:
@@ -174,7 +174,7 @@ def _guard_table(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
             ]
         )  # fmt: skip
     return [
-        *("method", "radius", "gain", "kept", "tax over pooled", "95 %"),
+        *("method", "spread", "gain", "kept", "tax over pooled", "95 %"),
         *("gain (validation)", "tax (validation)", ""),
     ], body
 

@@ -15,13 +15,13 @@ from palate.evaluate.contenders import Contender
 from palate.evaluate.suites.pref_world import Answered, Size, build_world
 from palate.evaluate.suites.tax_world import TaxWorld, build_tax_world
 from palate.models.base import Method
-from palate.models.guard import Guarded
+from palate.models.guard import GuardedConfig, population_spread, weight
 from palate.rng import derive
 from palate.types import Comparisons, Items, UserStates
 
-__all__ = ["RADII", "WAYS", "Place", "base", "decode", "fitted", "frontier", "learning", "measured", "other_guards"]
+__all__ = ["SPREADS", "WAYS", "Place", "base", "decode", "fitted", "frontier", "learning", "measured", "other_guards"]
 
-RADII = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 1e9)
+SPREADS = (1e9, 2.0, 1.7, 1.5, 1.4, 1.3, 1.2, 1.1, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0)
 """Of the guard's frontier; the first is the pooled ranking, the last no guard."""
 
 _MARKS = {"0": 0.0, "h": 0.5, "1": 1.0}
@@ -99,15 +99,17 @@ def measured(place: Place, name: str) -> dict[str, Any]:
 
 
 def frontier(place: Place, name: str) -> dict[str, Any]:
-    """The same under the guard, for every radius."""
+    """The same under the guard, for every spread."""
     world = place.world()
     method = fitted(place, name)
-    states = method.adapt(world.history.first(place.answers, world.items))
+    shared, personal = _logits(world, method, place.answers)
+    differ = _differ(world, method, len(world.test.left))
     found = {}
-    for radius in RADII:
-        guard = Guarded.over(method, radius=radius, anchor="pooled")
-        found[str(radius)] = _exam(world, guard, guard.admit(states))
-    return {"radii": found, "category": world.category.tolist(), "pairs": [pair.id for pair in world.pairs]}
+    for spread in SPREADS:
+        config = GuardedConfig(method=name, spread=spread)
+        told = [expit(a + weight(a, s, config) * (m - a)) for a, m, s in zip(shared, personal, differ, strict=True)]
+        found[str(spread)] = _marked(world, *told)
+    return {"spreads": found, "category": world.category.tolist(), "pairs": [pair.id for pair in world.pairs]}
 
 
 def other_guards(place: Place, name: str) -> dict[str, Any]:
@@ -184,6 +186,14 @@ def _logits(world: TaxWorld, method: Method, answers: int) -> tuple[list[np.ndar
         told = (_pairs_told(world, method, who), _told(world, method, who))
         sides.append([logit(np.clip(one, 1e-12, 1.0 - 1e-12)) for one in told])
     return sides[0], sides[1]
+
+
+def _differ(world: TaxWorld, method: Method, people: int) -> tuple[np.ndarray, np.ndarray]:
+    """How much the population differs about the pairs (people, pairs), the same in every row, and about the tests."""
+    items, rows = world.items, world.test.first(world.test.left.shape[1], world.items)
+    on_pairs = population_spread(method, items.take(world.better), items.take(world.worse))
+    on_tests = population_spread(method, items.take(rows.left), items.take(rows.right))
+    return np.tile(on_pairs, (people, 1)), on_tests.reshape(world.test.left.shape)
 
 
 def _without_directions(world: TaxWorld) -> TaxWorld:

@@ -108,7 +108,7 @@ def _guard(rows: Sequence[Row]) -> list[str]:
     for told in chosen:
         kept = f"{told['kept']:.0%}" if told["kept"] is not None else "nothing"
         words.append(
-            f"{told['setting']}: the radius chosen on other people and pairs ({told['note']}) keeps {kept} of the gain at a tax of "
+            f"{told['setting']}: the spread chosen on other people and pairs ({told['note']}) keeps {kept} of the gain at a tax of "
             f"{told['value']:+.1f} points over pooled [{told['low']:+.1f}, {told['high']:+.1f}]. "
             + (
                 "That is what was asked for."
