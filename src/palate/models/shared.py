@@ -175,12 +175,12 @@ def _next_variances(
 
 
 def _extrapolate(shift: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """Aitken's estimate of the sum of all shifts to come of log τ², at most five times the present one.
+    """Aitken's estimate of the sum of all shifts to come of log τ², at most twenty times the present one.
 
     The fixed point converges linearly, and slowly on its way to τ = 0, where it matters most that it arrives.
     """
     ratio = np.divide(shift, previous, out=np.zeros(2), where=np.abs(previous) > np.abs(shift))
-    return shift / (1.0 - np.clip(ratio, 0.0, 0.8))
+    return shift / (1.0 - np.clip(ratio, 0.0, 0.95))
 
 
 @dataclass(frozen=True)
