@@ -14,6 +14,7 @@ from scipy.special import logit
 
 from palate.errors import ConfigError, FingerprintError, InputError
 from palate.models import Method, available, load_method, make
+from palate.models.factor import Factor
 from palate.models.guard import DEFAULT_SPREAD, Guarded, GuardedConfig, guarded, population_spread, weight
 from palate.testing import method_checks, mirror_town
 from palate.types import Comparisons, UserStates
@@ -58,7 +59,7 @@ def test_radius_0_is_the_anchor_and_a_large_one_the_method(method: Method, rows:
         assert np.allclose(predictions(guard, rows, guard.admit(states)), expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["hierarchical", "factor"])
+@pytest.mark.parametrize("name", ["hierarchical", "factor", "prm"])
 def test_spread_0_is_the_method_and_a_large_one_the_anchor(name: str, rows: Comparisons) -> None:
     method = make(name).fit(mirror_town().train, rng=0)
     states = method.adapt(mirror_town().history)
@@ -86,12 +87,13 @@ def test_how_much_people_differ_is_what_draws_from_the_population_say(method: Me
 
 def test_training_people_say_how_much_they_differ_where_no_population_does(rows: Comparisons) -> None:
     train = mirror_town().train
-    method = make("prm").fit(train, rng=0)
+    method = Factor.preset("lore").fit(train, rng=0)
     left, right = rows.items.take(rows.left[:20]), rows.items.take(rows.right[:20])
     index = np.unique(np.linspace(0, train.n_users - 1, min(train.n_users, 64)).astype(int))
     first = np.zeros(20, np.int64)
     told = [logit(method.prefer(left, right, method.states_.take(np.array([one])), first)) for one in index]
-    assert np.allclose(population_spread(method, left, right), np.std(told, axis=0))
+    found = population_spread(method, left, right)
+    assert np.allclose(found, np.std(told, axis=0)) and found.min() > 0.0
     method.states_ = method.states_.take(np.zeros(0, np.int64))
     with pytest.raises(InputError, match="saved without its training people"):
         Guarded.over(method)

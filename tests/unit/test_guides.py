@@ -257,8 +257,22 @@ def test_the_token_reward_is_the_log_ratio(policy: Policy) -> None:
     scores = steering.score(tokens, logits)
     own, seen = LocalSampler.of_policy(policy, policy.person("ann")), []
     rng, sampling = np.random.default_rng(0), Sampling(max_tokens=1)
-    list(own.stream(PROMPT, rng=rng, sampling=sampling, steer=lambda row, said: seen.append(row.copy()) or row))
+    list(own.stream(PROMPT, rng=rng, sampling=sampling, steer=lambda row, raw, said: seen.append(row.copy()) or row))
     assert np.allclose(scores, log_softmax(seen[0])[tokens] - log_softmax(logits)[tokens], atol=1e-4)
+
+
+def test_a_guide_sees_logits_before_the_penalty_of_repetition(policy: Policy) -> None:
+    own, seen = LocalSampler.of_policy(policy, policy.person("ann")), []
+
+    def steer(row: np.ndarray, raw: np.ndarray, said: list[int]) -> np.ndarray:
+        seen.append((row.copy(), raw.copy(), list(said)))
+        return row
+
+    sampling = Sampling(max_tokens=4, repetition_penalty=3.0)
+    list(own.stream(PROMPT, rng=np.random.default_rng(0), sampling=sampling, steer=steer))
+    assert len(seen) > 1
+    for row, raw, said in seen:
+        assert set(np.flatnonzero(row != raw)) == set(said)
 
 
 def test_a_policy_guides_only_the_same_tokens(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def test_a_fixed_logit_is_damped_by_taste_as_the_reward_is():
         doubt=np.zeros(1),
         own_doubt=np.zeros(2),
     )
-    np.testing.assert_allclose(center_on_strangers(tastes, rows, offset).beta, 0.8, atol=0.02)
+    np.testing.assert_allclose(center_on_strangers(tastes, rows, offset)[0].beta, 0.8, atol=0.02)
 
 
 def test_items_of_their_own_prompts_keep_their_features():
@@ -107,7 +107,7 @@ def test_broadened_tastes_hold_more_variance_on_as_many_axes():
     tastes, train, offset = learned_space()
     wide = broaden(tastes, train, offset, 0.5)
     assert wide.content.shape == tastes.content.shape
-    np.testing.assert_array_equal(wide.beta, center_on_strangers(tastes, train, offset).beta)
+    np.testing.assert_array_equal(wide.beta, center_on_strangers(tastes, train, offset)[0].beta)
     before, after = taste_variance(tastes, train), taste_variance(wide, train)
     assert np.trace(after) > 1.1 * np.trace(before)
     # The axes are the leading eigenvectors of what they span: they stand at right angles over the rows, the strongest first.
@@ -121,7 +121,7 @@ def test_broadened_tastes_hold_more_variance_on_as_many_axes():
 def test_without_taste_nothing_is_broadened():
     tastes, train, offset = learned_space()
     flat = replace(tastes, content=np.zeros_like(tastes.content), loadings=np.zeros_like(tastes.loadings))
-    broad, centred = broaden(flat, train, offset, 0.5), center_on_strangers(flat, train, offset)
+    broad, centred = broaden(flat, train, offset, 0.5), center_on_strangers(flat, train, offset)[0]
     for name, value in broad.to_arrays().items():
         np.testing.assert_array_equal(value, centred.to_arrays()[name], err_msg=name)
 

@@ -13,7 +13,7 @@ from palate.cli.app import app
 from palate.data import corpus
 from palate.data.tax_files import read_tax
 from palate.errors import ConfigError, DataError
-from palate.evaluate.suites import tax_guard, tax_replies
+from palate.evaluate.suites import tax_guard, tax_replies, tax_world
 from palate.evaluate.suites.picture import curves, strips
 from palate.evaluate.suites.pref_world import Size
 from palate.evaluate.suites.tax import plan
@@ -148,6 +148,7 @@ def known_exam(loss):
     return Exam(
         user=np.repeat(np.arange(40), 90),
         pair=np.tile(np.arange(90), 40),
+        prompt=np.tile(np.arange(90), 40),
         category=np.tile(category, 40),
         right={"base": right.ravel(), "personal": personal.ravel()},
     )
@@ -170,7 +171,7 @@ def sitting(losses, gains):
         own[:, : round(loss)] = 0.0
         right[spread] = own
     accuracy = {spread: np.full(50, 0.5 + gain / 100) for spread, gain in zip(map(str, SPREADS), gains, strict=True)}
-    return tax_guard._Sitting(right, accuracy, np.array(["a"] * 100))
+    return tax_guard._Sitting(right, accuracy, np.array(["a"] * 100), np.arange(100))
 
 
 def test_the_spread_keeps_the_most_gain_within_both_limits():
@@ -228,14 +229,53 @@ def test_settings_are_checked():
 
 def test_a_validation_cell_has_other_people_and_other_pairs():
     cells = [cell for cell in plan() if cell.identity["figure"] == "guard"]
-    seeds = {cell.identity["setting"].endswith(": validation"): cell.identity["seed"] for cell in cells}
-    assert seeds[True] != seeds[False]
+    told = {cell.identity["setting"].endswith(": validation"): cell.identity for cell in cells}
+    assert told[True]["seed"] != told[False]["seed"]
+    assert (told[True]["inside"], told[False]["inside"]) == (True, False)
+    measured_pairs = set(frontier(place(), "factor")["pairs"])
+    validation = frontier(place(seed=1000, inside=True), "factor")
+    assert validation["pairs"] and not measured_pairs & set(validation["pairs"])
+    assert len(validation["base"]) == len(validation["prompt"]) == len(validation["pairs"])
+
+
+def test_pairs_of_one_prompt_stay_together():
+    pairs = [
+        corpus.TaxPair(
+            f"{prompt}-{n}",
+            "chat",
+            "x",
+            "measure" if prompt < 20 else "train",
+            f"prompt {prompt}",
+            f"b{n}",
+            f"w{n}",
+            "",
+        )
+        for prompt in range(40)
+        for n in range(3)
+    ]
+    asks = tax_world._prompts(pairs)
+    np.testing.assert_array_equal(asks, np.repeat(np.arange(40), 3))
+    for half in ("measure", "train"):
+        learned, asked = tax_world._parts(pairs, half, inside=True)
+        assert len(learned) == len(asked) == 30 and not set(asks[learned]) & set(asks[asked])
+
+
+def test_files_that_are_missing_or_too_small_are_told_before_anything_runs(tmp_path):
+    with pytest.raises(DataError):
+        plan(pairs=str(tmp_path / "nothing.jsonl"))
+    rows = [
+        {"prompt": f"p{n}", "chosen": "good", "rejected": "bad", "subset": "alpacaeval-easy", "id": n} for n in range(6)
+    ]
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(DataError, match="too few pairs"):
+        plan(pairs=str(few))
 
 
 def test_no_measurable_category_is_said():
     cells = [
         ({"figure": "base", "seed": 0, "half": half}, {
-            "pairs": [f"{half}{n}" for n in range(4)], "category": ["a"] * 4, "right": "0101", "people": ["x and y"],
+            "pairs": [f"{half}{n}" for n in range(4)], "category": ["a"] * 4, "prompt": [0, 1, 2, 3], "right": "0101", "people": ["x and y"],
             "agreement": [0.4], "accuracy": [0.5],
         })
         for half in HALVES

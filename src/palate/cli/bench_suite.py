@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["run_named_suite"]
 
 _SETTINGS = ("seeds", "replies", "judge", "judge_model", "pairs", "everything")
+_OPTIONS = {key: key.replace("_", "-") for key in ("features", *_SETTINGS)} | {"everything": "all"}
+"""Settings of suites as they are written on the command line."""
 _TAKEN = {"suite", "quick", "out", "as_json", "features", *_SETTINGS}
 
 
@@ -44,6 +46,10 @@ def run_named_suite(
             "--judge-model, --pairs and --all"
         )
     settings: dict[str, Any] = {key: written[key] for key in _SETTINGS if key in written}
+    unknown = next((key for key in (*settings, *written) if key in _OPTIONS and key not in suite.settings), None)
+    if unknown is not None:
+        taken = ", ".join(f"--{_OPTIONS[key]}" for key in suite.settings) or "none of these"
+        raise InputError(f"--{_OPTIONS[unknown]}: not with --suite {suite.name}, which takes {taken}")
     if "features" in written:
         settings["features"] = tuple(part.strip() for part in written["features"].split(",") if part.strip())
     if out is not None:

@@ -8,7 +8,7 @@ gives each side half of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from palate.models.personal import History
 from palate.progress import Progress, silent
 from palate.rng import RNGLike, normalise
 from palate.statistics import Estimate, share
+from palate.statistics.estimate import multiplicities, percentiles, widening
 
 if TYPE_CHECKING:
     from palate.models.personal import RewardModel
@@ -100,7 +101,9 @@ def win_rate(verdict: np.ndarray, user: Sequence[str], *, ties: Ties = "win", rn
         raise InputError(
             f"verdict {strange[0]}: use 1 where the first reply won, 0 where the second did, 0.5 for a tie"
         )
-    tie = {"win": 1.0, "half": 0.5}[ties]
+    if ties not in ("win", "half"):
+        raise InputError(f"ties={ties!r}: must be win or half")
+    tie = 1.0 if ties == "win" else 0.5
     _, person = np.unique(np.asarray(user, str), return_inverse=True)
     lead = np.bincount(person, verdict - 0.5)
     people = np.where(lead > 0, 1.0, np.where(lead < 0, 0.0, tie))
@@ -118,9 +121,11 @@ def _over_people(won: np.ndarray, count: np.ndarray, rng: np.random.Generator) -
     value = float(won.sum() / count.sum())
     if len(won) < 2:
         return Estimate(value, np.nan, np.nan, len(won))
-    drawn = rng.integers(len(won), size=(_DRAWS, len(won)))
-    low, high = np.quantile(won[drawn].sum(1) / count[drawn].sum(1), (0.025, 0.975))
-    return Estimate(value, float(low), float(high), len(won))
+    times = multiplicities(len(won), _DRAWS, rng)
+    narrow = np.sqrt(len(won) / (len(won) - 1.0))  # a resample's variance is (n - 1) / n of the unbiased one
+    spread = ((won @ times) / (count @ times) - value) * narrow * widening(len(won), 0.95)
+    found = percentiles(value, spread, len(won), "users", 0.95)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def judge_with(model: RewardModel, *, decided: float = 0.0) -> Judge:
@@ -147,6 +152,8 @@ def replies_of(
 ) -> list[str]:
     """What a policy answers: as the person where it was trained on them, else as somebody new; their own words in any case.
 
+    Somebody seen all of whose rows were too long to train on is new, too.
+
     Args:
         policy: with its people.
         samples: whose `seen` says who is known.
@@ -155,12 +162,14 @@ def replies_of(
         sampling: of `palate.policies.Sampling`.
 
     Raises:
-        InputError: somebody who is called seen is not among the policy's people.
+        InputError: somebody is called seen, and the policy was saved without its people.
     """
     from palate.types import UserStates
 
     states = [
-        policy.person(sample.user, user_text=sample.user_text) if sample.seen else policy.meet(sample.user_text)
+        policy.person(sample.user, user_text=sample.user_text)
+        if sample.seen and (policy.people is None or sample.user in policy.people)
+        else policy.meet(sample.user_text)
         for sample in samples
     ]
     batch = UserStates.concatenate([state.batch for state in states])

@@ -113,11 +113,11 @@ class Guided(Generator):
         return (yield from self._said(pieces))
 
     def _steer(self, steering: Steering) -> Steer:
-        def steer(logits: np.ndarray, said: Sequence[int]) -> np.ndarray:
+        def steer(logits: np.ndarray, raw: np.ndarray, said: Sequence[int]) -> np.ndarray:
             if said:
                 steering.accept(said[-1])
             tokens = _likeliest(logits, self.config.top_k)
-            scores = steering.score(tokens, logits)
+            scores = steering.score(tokens, raw)
             if not np.isfinite(scores).all():
                 raise InputError("the guide's scores are NaN or infinite; load its model with dtype='float32'")
             moved = np.full_like(logits, -np.inf)

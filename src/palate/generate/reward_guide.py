@@ -72,20 +72,20 @@ class _Weigh:
     def __init__(self, model: RewardModel, states: UserStates, share: Share, radius: float | None = None) -> None:
         self.model, self.states, self.share, self.radius = model, states, share, radius
 
-    def features(self, features: np.ndarray) -> np.ndarray:
-        """(k,) of replies with these features (k, d)."""
+    def features(self, features: np.ndarray, plain: int = 0) -> np.ndarray:
+        """(k,) of replies with these features (k, d), of which number `plain` is the plain model's own."""
         method = self.model.method
         base = np.zeros(len(features)) if method.has_base_ else None
-        return self._of(method.reward(Items.of(features, base_reward=base), self.states))
+        return self._of(method.reward(Items.of(features, base_reward=base), self.states), plain)
 
     def texts(self, texts: list[tuple[str, str]]) -> np.ndarray:
         """(k,) of these (prompt, reply) pairs."""
         return self._of(self.model.reward(texts, self.states))
 
-    def _of(self, rewards: np.ndarray) -> np.ndarray:
-        """(k,) from the rewards (2, k) of the person and of nobody; the first reply is the plain model's own."""
-        shared = rewards[1] - rewards[1, 0]
-        own = rewards[0] - rewards[0, 0] - shared
+    def _of(self, rewards: np.ndarray, plain: int = 0) -> np.ndarray:
+        """(k,) from the rewards (2, k) of the person and of nobody."""
+        shared = rewards[1] - rewards[1, plain]
+        own = rewards[0] - rewards[0, plain] - shared
         if self.radius is not None:
             own = own * np.maximum(0.0, 1.0 - np.abs(shared) / self.radius)
         return own if self.share == "personal" else shared + own
@@ -101,8 +101,10 @@ class _Growing:
         features, _ = self._prefix.look(tokens)
         ends = np.isin(tokens, list(self._stops))
         features[ends] = self._prefix.mean
-        scores = self._weigh.features(features)
-        if self._prefix.count == 0 and ends.any() and not ends.all():
+        nothing_yet = self._prefix.count == 0 and ends.any() and not ends.all()
+        # An empty reply has no reward to compare others with.
+        scores = self._weigh.features(features, int(np.argmin(ends)) if nothing_yet else 0)
+        if nothing_yet:
             # There is nothing yet that ending could be worth: it neither gains nor loses.
             scores[ends] = scores[~ends].mean()
         return scores

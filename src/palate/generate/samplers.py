@@ -258,12 +258,26 @@ def make_sampler(name: str) -> Sampler:
         ConfigError: `openai:` without a model or an address.
         InputError: there is no such model.
     """
+    found = endpoint(name, "sampler")
+    return LocalSampler(name) if found is None else EndpointSampler(found[0], base_url=found[1])
+
+
+def endpoint(name: str, what: str) -> tuple[str, str] | None:
+    """Model and address of `openai:MODEL@URL`; None for any other name.
+
+    Args:
+        name: what was given.
+        what: it was given for, for the message.
+
+    Raises:
+        ConfigError: `openai:` without a model or an address.
+    """
     if not name.startswith("openai:"):
-        return LocalSampler(name)
+        return None
     model, _, address = name.removeprefix("openai:").rpartition("@")
     if not model or not address:
-        raise ConfigError(f"sampler {name!r}: write openai:MODEL@URL, e.g. openai:qwen@http://localhost:8000/v1")
-    return EndpointSampler(model, base_url=address)
+        raise ConfigError(f"{what} {name!r}: write openai:MODEL@URL, e.g. openai:qwen@http://localhost:8000/v1")
+    return model, address
 
 
 def _messages(prompt: Prompt) -> list[dict[str, str]]:

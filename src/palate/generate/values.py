@@ -188,6 +188,11 @@ def fit_values(
         raise InputError(f"{len(prompts)} prompts; value heads need at least 4, of which one judges")
     if not 0 <= trace <= 1:
         raise InputError(f"trace={trace}: must be from 0 to 1")
+    if replies < 2 or not temperature > 0:
+        raise InputError(
+            f"replies={replies}, temperature={temperature:g}: what judges the heads is how replies to one prompt differ; draw at least "
+            "2 at a temperature above 0"
+        )
     rng, sampling = normalise(rng), Sampling(max_tokens=max_tokens, temperature=temperature)
     courses: list[tuple[int, np.ndarray, np.ndarray]] = []
     for number, prompt in enumerate(prompts):
@@ -197,14 +202,17 @@ def fit_values(
             (number, course, _base_rewards(model.method, course[-1:, : course.shape[1] // 2])[0]) for course in found
         ]
         progress(number + 1, len(prompts), "value heads")
+    judging = {number for number in range(len(prompts)) if number % 5 == 4} or {len(prompts) - 1}
+    for part, told in ((True, "judge"), (False, "learn from")):
+        if not any((number in judging) is part for number, _, _ in courses):
+            raise InputError(
+                f"the plain model's replies to the prompts that value heads {told} are all empty; give other prompts"
+            )
     everything = np.concatenate([course for _, course, _ in courses])
     centre, scale = everything.mean(0), np.maximum(everything.std(0), 1e-6)
-    judging = {number for number in range(len(prompts)) if number % 5 == 4} or {len(prompts) - 1}
     scaled = [(number, _with_constant((course - centre) / scale), final) for number, course, final in courses]
     learning = [(course, final) for number, course, final in scaled if number not in judging]
     held = [row for row in scaled if row[0] in judging]
-    if not learning or not held:
-        raise InputError("the plain model's replies to these prompts are all empty; give other prompts")
     tries = [least_squares_td(learning, trace, penalty) for penalty in _PENALTIES]
     best = int(np.argmax([np.mean(_explained(held, weights)) for weights in tries]))
     weights = least_squares_td([(course, final) for _, course, final in scaled], trace, _PENALTIES[best])

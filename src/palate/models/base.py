@@ -45,6 +45,7 @@ class Traits:
         deterministic: the same `rng` gives the same fit.
         adapts: a new person's rows change the state (a pooled reward does not adapt).
         needs: what the items must carry: any of "features", "keys", "base_reward".
+        population: has `spread`: it learns how people are spread, not only where each one stands.
         remembers: what single training people chose is among the weights, not in their states alone; without it there
             is no method, so a folder without people still tells on them.
     """
@@ -58,6 +59,7 @@ class Traits:
     deterministic: bool = True
     adapts: bool = True
     needs: frozenset[str] = frozenset()
+    population: bool = False
     remembers: bool = False
 
 

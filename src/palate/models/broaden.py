@@ -23,7 +23,9 @@ _STRANGERS_SHARE = 0.25
 """How far f of known items moves towards what is best for strangers; see `center_on_strangers`."""
 
 
-def center_on_strangers(tastes: Tastes, comparisons: Comparisons, offset: np.ndarray) -> Tastes:
+def center_on_strangers(
+    tastes: Tastes, comparisons: Comparisons, offset: np.ndarray, start: SharedReward | None = None
+) -> tuple[Tastes, SharedReward]:
     """The same axes, with f learned anew from how people choose before anything is known of them.
 
     Before the first answer the chance of a choice is E σ(o + f(left) − f(right) + λ·v) ≈ σ(κ (o + f(left) −
@@ -35,13 +37,16 @@ def center_on_strangers(tastes: Tastes, comparisons: Comparisons, offset: np.nda
     leave texts that nobody has judged without a reward: β is therefore taken from here. For known items f moves a
     quarter of the way: all the way serves strangers as well as `pooled` does but costs people with answers accuracy,
     none costs strangers log-loss.
+
+    Args:
+        tastes: with people N(0, I) in it.
+        comparisons: training rows.
+        offset: (m,) fixed logits.
+        start: the shared reward of an earlier call on the same rows, which saves rounds.
+
+    Returns:
+        The tastes, and the shared reward along the axes.
     """
-    return _centred(tastes, comparisons, offset, None)[0]
-
-
-def _centred(
-    tastes: Tastes, comparisons: Comparisons, offset: np.ndarray, start: SharedReward | None
-) -> tuple[Tastes, SharedReward]:
     items, left, right = comparisons.items, comparisons.left, comparisons.right
     basis = tastes.basis(items)
     scale = 1.0 / np.sqrt(1.0 + np.pi / 8.0 * np.square(basis[left] - basis[right]).sum(1))
@@ -91,7 +96,7 @@ def broaden(tastes: Tastes, comparisons: Comparisons, offset: np.ndarray, correl
     Returns:
         The space, of the same rank, its axes by strength.
     """
-    tastes, shared = _centred(tastes, comparisons, offset, None)
+    tastes, shared = center_on_strangers(tastes, comparisons, offset)
     rank = tastes.content.shape[1]
     strength = _strength(tastes, comparisons)
     if strength < 1e-3:
@@ -123,7 +128,7 @@ def _known_again(wide: Tastes, comparisons: Comparisons, offset: np.ndarray, sha
     seen = np.flatnonzero(known)
     if not len(seen):
         return wide
-    level = _centred(wide, comparisons, offset, shared)[0].offset(comparisons.items)[seen]
+    level = center_on_strangers(wide, comparisons, offset, shared)[0].offset(comparisons.items)[seen]
     effects = np.array(wide.effects)
     effects[place[seen]] = level - wide.rotated(comparisons.items)[seen] @ wide.beta
     return replace(wide, effects=effects)

@@ -31,14 +31,13 @@ from palate.config import Config
 from palate.errors import InputError
 from palate.models import registry
 from palate.models.base import Method, Traits
-from palate.models.linear import logit_variance
 from palate.progress import Progress
 from palate.types import Comparisons, Items, UserStates
 
 if TYPE_CHECKING:
     from palate.models.reward_model import FeatureRewardModel
 
-__all__ = ["Anchor", "DEFAULT_SPREAD", "Guarded", "GuardedConfig", "guarded", "population_spread", "weight"]
+__all__ = ["Anchor", "DEFAULT_SPREAD", "Guarded", "GuardedConfig", "guarded", "hold", "population_spread", "weight"]
 
 Anchor = Literal["pooled", "base"]
 """What must not be overruled: "pooled", what nobody in particular prefers, or "base", the base reward."""
@@ -104,7 +103,9 @@ class Guarded(Method):
         """Those of the method inside, without what rests on a reward of single replies."""
         own = registry.get(self.config.method).traits
         needs = own.needs | ({"base_reward"} if self.config.anchor == "base" else set())
-        return replace(own, scalar=False, linear=False, posterior=False, trainable=False, needs=frozenset(needs))
+        return replace(
+            own, scalar=False, linear=False, posterior=False, trainable=False, population=False, needs=frozenset(needs)
+        )
 
     @classmethod
     def over(
@@ -170,7 +171,12 @@ class Guarded(Method):
         else:
             anchor = _logit(method.prefer(left, right, method.prior_, np.zeros(len(left), np.int64)))
         spread = None if self.config.effective_spread is None else population_spread(method, left, right)
-        return expit(anchor + weight(anchor, spread, self.config) * (personal - anchor))
+        return expit(hold(anchor, personal, spread, self.config))
+
+
+def hold(anchor: np.ndarray, personal: np.ndarray, differ: np.ndarray | None, config: GuardedConfig) -> np.ndarray:
+    """(m,) guarded logits, from those of the anchor and of the person; the rest as in `weight`."""
+    return anchor + weight(anchor, differ, config) * (personal - anchor)
 
 
 def weight(anchor: np.ndarray, differ: np.ndarray | None, config: GuardedConfig) -> np.ndarray:
@@ -193,16 +199,13 @@ def weight(anchor: np.ndarray, differ: np.ndarray | None, config: GuardedConfig)
 def population_spread(method: Method, left: Items, right: Items) -> np.ndarray:
     """(m,) how much people differ about pairs: the standard deviation of their logits.
 
-    Of a linear method with a posterior that of its population N(μ, S), sqrt(vᵀ S v) with v what the pair shows of tastes; of any other
-    that of up to 64 of its training people.
+    Of a method that learned a population (`hierarchical`) that of the population; of any other that of up to 64 of its training people.
 
     Raises:
         InputError: the method keeps no population and no training people, because it was saved without them.
     """
-    if method.traits.linear and method.traits.posterior:
-        gap = method.basis(left) - method.basis(right)
-        nobody = np.zeros(len(gap), np.int64)
-        return method.temper_ * np.sqrt(logit_variance(gap, method.prior_.arrays["covariance"], nobody))
+    if method.traits.population:
+        return method.spread(left, right)
     first = np.zeros(len(left), np.int64)
     told = [_logit(method.prefer(left, right, one, first)) for one in _witnesses(method)]
     return np.std(told, axis=0)
@@ -210,7 +213,7 @@ def population_spread(method: Method, left: Items, right: Items) -> np.ndarray:
 
 def _witnesses(method: Method) -> list[UserStates]:
     """Training people, evenly among all; none are needed where the method knows its population."""
-    if method.traits.linear and method.traits.posterior:
+    if method.traits.population:
         return []
     count = len(method.states_)
     if not count:

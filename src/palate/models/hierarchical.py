@@ -20,7 +20,7 @@ from palate.models.base import Traits
 from palate.models.broaden import broaden
 from palate.models.hierarchical_few import FEW_PEOPLE, learn_few
 from palate.models.hierarchical_fit import learn_tastes
-from palate.models.linear import LinearMethod
+from palate.models.linear import LinearMethod, logit_variance
 from palate.models.tastes import Tastes, design_weights, settle
 from palate.progress import Progress
 from palate.types import Comparisons, Items
@@ -66,7 +66,7 @@ class Hierarchical(LinearMethod):
     """
 
     name = "hierarchical"
-    traits = Traits(linear=True, posterior=True)
+    traits = Traits(linear=True, posterior=True, population=True)
     Config = HierarchicalConfig
     config: HierarchicalConfig
 
@@ -119,6 +119,12 @@ class Hierarchical(LinearMethod):
         )
         tastes = settle(tastes, comparisons, offset, self._worth(comparisons), _SETTLING)
         return broaden(tastes, comparisons, offset, config.item_correlation)
+
+    def spread(self, left: Items, right: Items) -> np.ndarray:
+        """(m,) standard deviation over the learned population N(0, S) of people's logits of pairs, sqrt(vᵀ S v)."""
+        gap = self.basis(left) - self.basis(right)
+        nobody = np.zeros(len(gap), np.int64)
+        return self.temper_ * np.sqrt(logit_variance(gap, self.prior_.arrays["covariance"], nobody))
 
     # -- hooks of LinearMethod ------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ class Sampling(Config):
     )
 
 
-Steer = Callable[[np.ndarray, Sequence[int]], np.ndarray]
+Steer = Callable[[np.ndarray, np.ndarray, Sequence[int]], np.ndarray]
 """(logits (v,), tokens said so far) -> logits (v,): what a guide makes of the next token's logits."""
 
 
@@ -142,8 +142,9 @@ def generate(
         for row, values in enumerate(decoding.logits()):
             token = None
             if running[row]:
+                raw = values if steer is None else values.copy()
                 values = _penalised(values, said[row], sampling)
-                token = _draw(values if steer is None else steer(values, said[row]), sampling, rngs[row])
+                token = _draw(values if steer is None else steer(values, raw, said[row]), sampling, rngs[row])
             running[row] = token is not None and token not in stops
             found.append(token if running[row] else None)
             said[row].append(token if token is not None else form.end[-1])

@@ -141,6 +141,8 @@ def prism_turns(dataset: PreferenceDataset) -> PrismTurns:
     seen = np.array([hash_fraction(user, "prism unseen") >= UNSEEN for user in data.users])
     talks = data.extra["conversation_id"].astype(str)
     held = np.array([hash_fraction(talk, "prism talks") < _HELD_OUT for talk in talks])
+    # Who has no talk left to learn from is nobody that a policy could know.
+    seen &= np.isin(np.arange(data.n_users), data.user[~held])
     test = held | ~seen[data.user]
     return PrismTurns(data, np.flatnonzero(~test), np.flatnonzero(test), seen)
 

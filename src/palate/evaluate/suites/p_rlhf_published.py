@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["PUBLISHED", "PUBLISHED_LENGTHS", "PUBLISHED_PERSONAS", "PUBLISHED_PRISM"]
+__all__ = ["PUBLISHED", "PUBLISHED_LENGTHS", "PUBLISHED_PERSONAS"]
 
 PUBLISHED: Mapping[str, Mapping[str, tuple[float, float, float, float]]] = {
     "conflicting": {
@@ -34,11 +34,3 @@ PUBLISHED_PERSONAS: Mapping[str, tuple[float, ...]] = {
     "base, told the wish": (0.7347, 0.7442, 0.9048, 0.48, 0.5909, 0.76, 0.7024),
 }
 """Table 1: win rates of P-DPO against others, users 1 to 6 and their mean, judged by GPT-4."""
-
-PUBLISHED_PRISM: Mapping[str, tuple[float, float, float, float]] = {
-    "vanilla DPO": (float("nan"), 0.4211, float("nan"), 0.25),
-    "individual": (0.6447, 0.6052, 0.60, 0.55),
-    "cluster, K = 10": (0.6184, 0.6184, 0.60, 0.70),
-    "cluster, K = 100": (0.6579, 0.6052, 0.65, 0.60),
-}
-"""Table 2: win rates per sample against vanilla DPO and against chosen replies, then per user against both."""

@@ -113,7 +113,7 @@ def _lengths(rows: Sequence[Row]) -> Table:
 
 def _length(row: Row | None) -> str:
     if row is not None and row["metric"] == _SHARE:
-        return f"{row['value']:.0%}"
+        return "" if row["value"] is None else f"{row['value']:.0%}"
     cut = f", {row['cut']:.0%} cut" if row is not None and row.get("cut") else ""
     return _with_error(row, 1) + cut
 

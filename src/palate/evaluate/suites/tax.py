@@ -30,7 +30,7 @@ from palate.evaluate.suites.tax_belief import believed
 from palate.evaluate.suites.tax_methods import Place
 from palate.evaluate.suites.tax_replies import Written, picked, written
 from palate.evaluate.suites.tax_summary import summarise
-from palate.evaluate.suites.tax_world import HALVES, STARTS, open_pairs
+from palate.evaluate.suites.tax_world import HALVES, STARTS, check_pairs, open_pairs
 from palate.models.registry import available
 
 __all__ = ["SUITE", "plan"]
@@ -97,8 +97,8 @@ class _Planner:
     def __init__(self, shape: Mapping[str, Any], file: str | None, seeds: int) -> None:
         self.shape, self.file, self.seeds = shape, file, seeds
         self.names = shape["methods"] or (*available(), "sklearn")
+        check_pairs(open_pairs(file))  # a bad file is told before anything runs
         self.digest = None if file is None else digest(Path(file))
-        open_pairs(file)  # a bad file is told before anything runs
 
     def cells(self) -> Iterator[Cell]:
         """All of them."""
@@ -152,6 +152,7 @@ class _Planner:
         size = place.size
         identity = {"figure": figure, "setting": setting, "features": place.features, "seed": place.seed}
         identity |= {"half": place.half, "start": place.start, "answers": place.answers, "pairs": self.digest}
+        identity |= {"inside": place.inside}
         identity |= {"size": [size.people, size.answers, size.new, size.history, size.tests, size.prompts]}
         return Cell({**identity, **more}, lambda: compute(place))
 

@@ -1,7 +1,7 @@
 """The verdicts of the suite `tax` side by side: people × pairs, over both halves and all seeds, and estimates from them.
 
 A tax is a *change* of accuracy in points: negative where personalizing loses. Every category counts the same in a mean.
-Intervals resample people and pairs.
+Intervals resample people and prompts.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Exam:
     Args:
         user: (rows,) person of each verdict, numbered over seeds.
         pair: (rows,) number of the pair.
+        prompt: (rows,) number of its prompt.
         category: (rows,) of the pair.
         right: name -> (rows,) 1, ½ or 0; "base" is the base reward.
         accuracy: name -> (people,) on other prompts, mean over halves.
@@ -47,6 +48,7 @@ class Exam:
 
     user: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     pair: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    prompt: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     category: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
     right: dict[str, np.ndarray] = field(default_factory=dict)
     accuracy: dict[str, np.ndarray] = field(default_factory=dict)
@@ -59,9 +61,10 @@ class Exam:
         return list(dict.fromkeys(self.category.tolist()))
 
     def once(self, values: np.ndarray, category: str) -> np.ndarray:
-        """(pairs,) of a category, from rows that are the same for everybody."""
+        """(pairs,) of a category, from rows that are the same for everybody of a seed; mean over seeds."""
         own = np.flatnonzero(self.category == category)
-        return values[own[np.unique(self.pair[own], return_index=True)[1]]]
+        _, pair = np.unique(self.pair[own], return_inverse=True)
+        return np.bincount(pair, values[own]) / np.bincount(pair)
 
     def weight(self, categories: Iterable[str]) -> np.ndarray:
         """(rows,) such that each of these categories counts the same, and others nothing."""
@@ -85,14 +88,15 @@ def gather(cells: Cells, start: str) -> Exam:
     people = {seed: len(base["people"]) or _people(cells, seed) for (seed, _), base in blocks.items()}
     first = dict(zip(people, np.cumsum([0, *people.values()]), strict=False))
     numbers: dict[str, int] = {}
-    user, pair, category, base = [], [], [], []
+    user, pair, prompt, category, base = [], [], [], [], []
     for (seed, _), block in blocks.items():
         own = np.array([numbers.setdefault(name, len(numbers)) for name in block["pairs"]])
         user.append(np.repeat(first[seed] + np.arange(people[seed]), len(own)))
         pair.append(np.tile(own, people[seed]))
+        prompt.append(np.tile(block["prompt"], people[seed]))
         category.append(np.tile(block["category"], people[seed]))
         base.append(np.tile(decode([block["right"]])[0], people[seed]))
-    exam.user, exam.pair, exam.category = map(np.concatenate, (user, pair, category))
+    exam.user, exam.pair, exam.prompt, exam.category = map(np.concatenate, (user, pair, prompt, category))
     exam.right["base"] = np.concatenate(base)
     exam.names = [name for seed in people for name in _named(blocks, seed, people[seed])]
     exam.accuracy["base"] = _means([blocks[key]["accuracy"] for key in blocks], list(blocks))
@@ -110,11 +114,11 @@ def gather(cells: Cells, start: str) -> Exam:
 def tax_of(
     exam: Exam, names: Sequence[str], against: str, categories: Sequence[str], *, rng: int = 0
 ) -> dict[str, Estimate]:
-    """Change of accuracy in points, name - `against`, mean over categories, with people and pairs resampled."""
+    """Change of accuracy in points, name - `against`, mean over categories, with people and prompts resampled."""
     weight = exam.weight(categories)
     kept = weight > 0
     values = np.stack([100.0 * (exam.right[name] - exam.right[against])[kept] for name in names], axis=1)
-    found = two_way_many(values, exam.user[kept], exam.pair[kept], weight=weight[kept], rng=rng)
+    found = two_way_many(values, exam.user[kept], exam.prompt[kept], weight=weight[kept], rng=rng)
     return dict(zip(names, found, strict=True))
 
 

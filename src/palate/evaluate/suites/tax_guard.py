@@ -8,7 +8,7 @@ ranking, which is a spread without end.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from palate.evaluate.suites.picture import curves
 from palate.evaluate.suites.result import Row, row
 from palate.evaluate.suites.tax_exam import Cells, Part, interval
 from palate.evaluate.suites.tax_methods import SPREADS, decode
+from palate.evaluate.suites.tax_words import MEASURABLE
 from palate.statistics import Estimate, two_way
 
 __all__ = ["KEEP", "MEAN", "WORST", "guard"]
@@ -31,11 +32,25 @@ _CHOSEN = "chosen on validation"
 
 @dataclass(frozen=True)
 class _Sitting:
-    """People and pairs of one or more cells: (people, pairs) right by strength, and accuracy by strength."""
+    """People and pairs of one or more cells.
+
+    Args:
+        right: (people, pairs) by strength.
+        accuracy: (people,) by strength.
+        category, prompt: (pairs,) of each pair.
+        base: (pairs,) whether the base reward is right; empty where the cells do not say.
+    """
 
     right: Mapping[str, np.ndarray]
     accuracy: Mapping[str, np.ndarray]
     category: np.ndarray
+    prompt: np.ndarray
+    base: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def measurable(self) -> list[str]:
+        """Categories that the base reward can tell here; all, where it can tell none."""
+        names = list(dict.fromkeys(self.category.tolist()))
+        return [name for name in names if self.base[self.category == name].mean() >= MEASURABLE] or names
 
     def tax(self, strength: str, against: np.ndarray, categories: Sequence[str]) -> Estimate:
         """Change in points over these categories."""
@@ -49,7 +64,7 @@ class _Sitting:
         return two_way(
             change[:, kept].ravel(),
             np.repeat(np.arange(people), int(kept.sum())),
-            np.tile(np.flatnonzero(kept), people),
+            np.tile(self.prompt[kept], people),
             weight=np.tile(weight[kept], people),
             rng=0,
         )
@@ -65,7 +80,7 @@ def guard(cells: Cells, measurable: Sequence[str]) -> Part:
     names = [i["setting"] for i, _ in cells if i["figure"] == "guard" and not i["setting"].endswith(_VALIDATION)]
     for name in dict.fromkeys(names):
         validation = _sitting(cells, "guard", name + _VALIDATION, "spreads")
-        chosen = {half: _choose(one, measurable) for half, one in _by_half(cells, name + _VALIDATION).items()}
+        chosen = {half: _choose(one, one.measurable()) for half, one in _by_half(cells, name + _VALIDATION).items()}
         tested = _with_chosen(_sitting(cells, "guard", name, "spreads"), _by_half(cells, name), chosen)
         for which, sitting in (("validation", validation), ("test", tested)):
             part.rows += [_told(name, sitting, spread, measurable, where=which) for spread in sitting.right]
@@ -95,19 +110,21 @@ def _with_chosen(whole: _Sitting, parts: Mapping[str, _Sitting], chosen: Mapping
     """One strength more: each half under the spread that was chosen for it."""
     right = np.hstack([part.right[chosen[half]] for half, part in parts.items()])
     accuracy = np.mean([part.accuracy[chosen[half]] for half, part in parts.items()], axis=0)
-    return _Sitting(dict(whole.right) | {_CHOSEN: right}, dict(whole.accuracy) | {_CHOSEN: accuracy}, whole.category)
+    return replace(
+        whole, right=dict(whole.right) | {_CHOSEN: right}, accuracy=dict(whole.accuracy) | {_CHOSEN: accuracy}
+    )
 
 
 def _sitting(cells: Cells, figure: str, setting: str, key: str) -> _Sitting:
     """All halves of a cell side by side, those of further seeds below."""
     blocks = {
-        (i["seed"], i["half"]): values[key] | {"category": values.get("category")}
+        (i["seed"], i["half"]): values[key] | {"about": values}
         for i, values in cells
         if i["figure"] == figure and i["setting"] == setting
     }
-    category = {(i["seed"], i["half"]): values["category"] for i, values in cells if i["figure"] == "base"}
+    about = {(i["seed"], i["half"]): values for i, values in cells if i["figure"] == "base"}
     seeds, halves = list(dict.fromkeys(seed for seed, _ in blocks)), list(dict.fromkeys(half for _, half in blocks))
-    strengths = sorted((name for name in next(iter(blocks.values())) if name != "category"), key=_by_strength)
+    strengths = sorted((name for name in next(iter(blocks.values())) if name != "about"), key=_by_strength)
     right = {
         name: np.vstack([np.hstack([decode(blocks[seed, half][name]["right"]) for half in halves]) for seed in seeds])
         for name in strengths
@@ -118,8 +135,11 @@ def _sitting(cells: Cells, figure: str, setting: str, key: str) -> _Sitting:
         )
         for name in strengths
     }
-    own = [blocks[seeds[0], half]["category"] or category[seeds[0], half] for half in halves]
-    return _Sitting(right, accuracy, np.concatenate([np.array(part) for part in own]))
+    own = [blocks[seeds[0], half]["about"] for half in halves]
+    own = [one if "prompt" in one else about[seeds[0], half] for one, half in zip(own, halves, strict=True)]
+    base = [decode([one["base"]])[0] for one in own if "base" in one]
+    category, prompt = (np.concatenate([np.array(one[name]) for one in own]) for name in ("category", "prompt"))
+    return _Sitting(right, accuracy, category, prompt, np.concatenate(base) if base else np.zeros(0))
 
 
 def _by_strength(name: str) -> tuple[str, float]:

@@ -15,7 +15,7 @@ from palate.evaluate.contenders import Contender
 from palate.evaluate.suites.pref_world import Answered, Size, build_world
 from palate.evaluate.suites.tax_world import TaxWorld, build_tax_world
 from palate.models.base import Method
-from palate.models.guard import GuardedConfig, population_spread, weight
+from palate.models.guard import GuardedConfig, hold, population_spread
 from palate.rng import derive
 from palate.types import Comparisons, Items, UserStates
 
@@ -78,6 +78,7 @@ def base(place: Place) -> dict[str, Any]:
     return {
         "pairs": [pair.id for pair in world.pairs],
         "category": [pair.category for pair in world.pairs],
+        "prompt": world.prompt.tolist(),
         "right": _encode(expit(world.base))[0],
         "accuracy": _accuracy(expit(margins), asked).round(4).tolist(),
         "people": [" and ".join(truth.traits[number]) for number in people.new] if truth.traits else [],
@@ -107,9 +108,15 @@ def frontier(place: Place, name: str) -> dict[str, Any]:
     found = {}
     for spread in SPREADS:
         config = GuardedConfig(method=name, spread=spread)
-        told = [expit(a + weight(a, s, config) * (m - a)) for a, m, s in zip(shared, personal, differ, strict=True)]
+        told = [expit(hold(a, m, s, config)) for a, m, s in zip(shared, personal, differ, strict=True)]
         found[str(spread)] = _marked(world, *told)
-    return {"spreads": found, "category": world.category.tolist(), "pairs": [pair.id for pair in world.pairs]}
+    return {
+        "spreads": found,
+        "category": world.category.tolist(),
+        "pairs": [pair.id for pair in world.pairs],
+        "prompt": world.prompt.tolist(),
+        "base": _encode(expit(world.base))[0],
+    }
 
 
 def other_guards(place: Place, name: str) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _guard(rows: Sequence[Row]) -> list[str]:
         kept = f"{told['kept']:.0%}" if told["kept"] is not None else "nothing"
         words.append(
             f"{told['setting']}: the spread chosen on other people and pairs ({told['note']}) keeps {kept} of the gain at a tax of "
-            f"{told['value']:+.1f} points over pooled [{told['low']:+.1f}, {told['high']:+.1f}]. "
+            f"{told['value']:+.1f} points over pooled{_interval(told)}. "
             + (
                 "That is what was asked for."
                 if told["reaches"]
@@ -117,6 +117,10 @@ def _guard(rows: Sequence[Row]) -> list[str]:
             )
         )
     return words
+
+
+def _interval(told: Row) -> str:
+    return "" if told["low"] is None else f" [{told['low']:+.1f}, {told['high']:+.1f}]"
 
 
 def _ways(rows: Sequence[Row]) -> list[str]:

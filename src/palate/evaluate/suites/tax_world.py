@@ -23,13 +23,14 @@ import numpy as np
 from palate.data import corpus
 from palate.data.corpus import TaxPair
 from palate.data.tax_files import read_tax
+from palate.errors import DataError
 from palate.evaluate.suites.pref_world import Answered, PrefWorld, Size, build_world
 from palate.features import embed_items, make
 from palate.models.likelihood import fit_weights
 from palate.rng import derive
 from palate.types import Comparisons, Items
 
-__all__ = ["HALVES", "STARTS", "TaxWorld", "build_tax_world", "open_pairs"]
+__all__ = ["HALVES", "STARTS", "TaxWorld", "build_tax_world", "check_pairs", "open_pairs"]
 
 HALVES = ("measure", "train")
 """The half that is measured; the base reward is trained on the other."""
@@ -75,14 +76,14 @@ class TaxWorld:
     chosen: dict[str, float]
 
     @property
-    def n_new(self) -> int:
-        """How many new people."""
-        return len(self.history.left)
-
-    @property
     def category(self) -> np.ndarray:
         """(p,) of each pair."""
         return np.array([pair.category for pair in self.pairs])
+
+    @property
+    def prompt(self) -> np.ndarray:
+        """(p,) number of the prompt of each pair; pairs of one prompt are no two witnesses."""
+        return self.items.prompt[self.better]
 
 
 def open_pairs(file: str | None) -> tuple[TaxPair, ...]:
@@ -117,9 +118,10 @@ def build_tax_world(
     table = np.concatenate([people.items.features, vectors[::2], vectors[1::2]])
     first = len(people.items)
     better, worse = first + np.arange(len(pairs)), first + len(pairs) + np.arange(len(pairs))
-    weights, chosen = _base_reward(table, people, better[known], worse[known], seed)
+    asks = _prompts(pairs)
+    weights, chosen = _base_reward(table, people, better[known], worse[known], asks[known], seed)
     scores = table.astype(np.float64) @ weights
-    prompt = people.items.prompt.max() + 1 + np.tile(np.arange(len(pairs)), 2)
+    prompt = people.items.prompt.max() + 1 + np.tile(asks, 2)
     items = Items.of(
         table,
         keys=np.concatenate([people.items.keys, np.full(2 * len(pairs), -1)]),
@@ -148,15 +150,39 @@ def _parts(pairs: Sequence[TaxPair], half: str, inside: bool) -> tuple[np.ndarra
     own = np.array([pair.half for pair in pairs]) == half
     if not inside:
         return np.flatnonzero(~own), np.flatnonzero(own)
-    learned = np.zeros(len(pairs), bool)
+    learned, asks = np.zeros(len(pairs), bool), _prompts(pairs)
     for kind in sorted({(pair.category, pair.subcategory) for pair in pairs}):
         members = [n for n, pair in enumerate(pairs) if (pair.category, pair.subcategory) == kind and not own[n]]
-        learned[members[::2]] = True
+        learned |= np.isin(asks, list(dict.fromkeys(asks[members].tolist()))[::2])
+    learned &= ~own
     return np.flatnonzero(learned), np.flatnonzero(~own & ~learned)
 
 
+def _prompts(pairs: Sequence[TaxPair]) -> np.ndarray:
+    """(p,) number of each pair's prompt, in order of appearance."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(pair.prompt, len(numbers)) for pair in pairs])
+
+
+def check_pairs(pairs: Sequence[TaxPair]) -> None:
+    """Whether there are enough pairs in every part.
+
+    Raises:
+        DataError: a half, or the half of one, has fewer than `_FOLDS` prompts to learn from or no pair to measure.
+    """
+    asks = _prompts(pairs)
+    for half, inside in itertools.product(HALVES, (False, True)):
+        learned, asked = _parts(pairs, half, inside)
+        if len(np.unique(asks[learned])) < _FOLDS or not len(asked):
+            where = "half of the other half" if inside else "other half"
+            raise DataError(
+                f"too few pairs: to measure the half {half!r}, {len(np.unique(asks[learned]))} prompts of the {where} are left to "
+                f"learn from and {len(asked)} pairs to measure; at least {_FOLDS} and 1 are needed"
+            )
+
+
 def _base_reward(
-    table: np.ndarray, people: PrefWorld, better: np.ndarray, worse: np.ndarray, seed: int
+    table: np.ndarray, people: PrefWorld, better: np.ndarray, worse: np.ndarray, prompt: np.ndarray, seed: int
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Weights of the features, and the chosen settings.
 
@@ -178,7 +204,8 @@ def _base_reward(
             l2=l2,
         )
 
-    fold = derive(seed, "tax folds").permutation(len(better)) % _FOLDS
+    _, place = np.unique(prompt, return_inverse=True)
+    fold = (derive(seed, "tax folds").permutation(place.max() + 1) % _FOLDS)[place]
     losses = {}
     for l2, weight in itertools.product(_L2, _WEIGHTS):
         margins = np.empty(len(better))

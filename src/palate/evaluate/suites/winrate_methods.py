@@ -18,6 +18,7 @@ from palate.evaluate.suites.winrate_world import build_text_world, in_words, tex
 from palate.features import embed_items, make
 from palate.features.base_reward import LikelihoodScores
 from palate.generate import Prompted, make_sampler
+from palate.generate.samplers import endpoint
 from palate.models.base import Method
 from palate.models.judge import JudgeRewardModel
 from palate.models.registry import make as make_method
@@ -96,6 +97,7 @@ def candidates(world: PrefWorld, place: Place) -> dict[str, np.ndarray]:
     """(prompts, replies) items to choose from: of the new prompts, and of some known ones."""
     new = np.unique(world.items.prompt[world.test.left])
     groups = {"new": new, "known": np.sort(world.order[: place.known])}
+    # The items of a row answer one prompt; a prompt has the same number in every world.
     return {
         name: np.stack([np.flatnonzero(world.items.prompt == prompt) for prompt in prompts])
         for name, prompts in groups.items()
@@ -117,6 +119,7 @@ def truth(place: Place) -> dict[str, Any]:
         gap = np.take_along_axis(own, first[..., None], 2) - np.take_along_axis(own, second[..., None], 2)
         prefers = rng.random((people, prompts)) < 1.0 / (1.0 + np.exp(-gap[..., 0]))
         found[name] = {
+            "prompt": world.items.prompt[items[:, 0]].tolist(),
             "reward": own.round(3).tolist(),
             "words": [[len(texts[item][1].split()) for item in row] for row in items],
             "plain": _digits(rng.integers(width, size=(people, prompts))),
@@ -256,11 +259,8 @@ def judged(
 def open_judge(model: str) -> JudgeRewardModel:
     """A judge by name: `openai:MODEL@URL`, or a model that runs here."""
     settings: dict[str, Any] = {"model": model, "max_tokens": 8}
-    if model.startswith("openai:"):
-        name, _, address = model.removeprefix("openai:").rpartition("@")
-        if not name or not address:
-            raise ConfigError(f"judge {model!r}: write openai:MODEL@URL, e.g. openai:qwen@http://localhost:8000/v1")
-        settings |= {"model": name, "base_url": address}
+    if found := endpoint(model, "judge"):
+        settings |= {"model": found[0], "base_url": found[1]}
     judge = judge_contender("judge", settings).model
     assert isinstance(judge, JudgeRewardModel)
     return judge

@@ -35,7 +35,8 @@ class _Ground:
     """Everybody's samples on new or known prompts, all seeds one after another.
 
     Args:
-        user, prompt: (samples,) numbers.
+        user: (samples,) numbers; a person of another seed is another one.
+        prompt: (samples,) numbers; the same prompt has the same one in every seed.
         reward: (samples, 8) true rewards of the candidates; words likewise.
         sides: who -> chosen place of each sample, -1 where nothing was chosen.
     """
@@ -89,13 +90,13 @@ def _ground(cells: Cells, group: str) -> _Ground:
     truths = {i["seed"]: values for i, values in cells if i["figure"] == "truth"}
     names = list(dict.fromkeys(f"{i['setting']}" for i, _ in cells if i["figure"] == "picks"))
     parts: dict[str, list[np.ndarray]] = {}
-    people = prompts = 0
+    people = 0
     for seed, values in truths.items():
         own = values[group]
         reward = np.array(own["reward"])
         n, p, width = reward.shape
         parts.setdefault("user", []).append(np.repeat(people + np.arange(n), p))
-        parts.setdefault("prompt", []).append(np.tile(prompts + np.arange(p), n))
+        parts.setdefault("prompt", []).append(np.tile(np.array(own["prompt"]), n))
         parts.setdefault("reward", []).append(reward.reshape(-1, width))
         parts.setdefault("words", []).append(np.tile(np.array(own["words"]), (n, 1)))
         sides = {"plain": numbers(own["plain"]), "chosen": numbers(own["chosen"]), "true reward": reward.argmax(axis=2)}
@@ -104,7 +105,7 @@ def _ground(cells: Cells, group: str) -> _Ground:
             sides[name] = _picked(cells, name, seed, group, (n, p))
         for name, picks in sides.items():
             parts.setdefault(f"side {name}", []).append(picks.ravel())
-        people, prompts = people + n, prompts + p
+        people += n
     joined = {name: np.concatenate(own) for name, own in parts.items()}
     sides = {name.removeprefix("side "): own for name, own in joined.items() if name.startswith("side ")}
     return _Ground(joined["user"], joined["prompt"], joined["reward"], joined["words"], sides)
@@ -138,7 +139,7 @@ def _corpus(cells: Cells, group: str, figure: str) -> list[Row]:
             if not kept.any():
                 continue
             told = _versus(figure, name, other, ground.side(name), ground.side(other), ground.user, ground.prompt, kept)
-            told |= {"reward_share": ground.gain(name), "published": PUBLISHED.get((figure, name, other))}
+            told["reward_share"] = ground.gain(name)
             if other == "plain":
                 told |= {"exact": ground.exact(name, same=True), "exact_other": ground.exact(name, same=False)}
             rows.append(told)
