@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from palate.cli.app import app
+from palate.cli.generate import _is_policy
 from palate.generate import BestOfN, Guided, LocalSampler, RewardGuide, Soup, fit_values
 from palate.policies import Policy, tune
 
@@ -129,6 +130,11 @@ def test_policies_guide_and_mix(folders: dict[str, Path]) -> None:
         ("model", ["--values", "heads"], "--values steers --with guided"),
         ("brief", ["--guard", "1"], "--guard holds the rewards"),
         ("model", ["--with", "guided", "--guard", "1"], "--with guided takes --guard-radius"),
+        ("model", ["--guard-radius", "1", "--with", "prompted"], "--guard-radius holds the rewards"),
+        ("model", ["--base", "x"], "--base is of a policy"),
+        ("model", ["--with", "prompted", "--user-text", "x", "-o", "me.state"], "there is no state to write"),
+        ("brief", ["--with", "soups", "--mix", "brief=1", "--user", "ann"], "--user beside --mix"),
+        ("brief", ["--with", "soups", "--mix", "brief=1", "--set", "n=3"], "--set beside --mix"),
         ("model", ["--user-text", "x"], "--user-text is told by --with prompted"),
         ("model", ["--set", "m=3"], "unknown setting 'm'"),
         ("model", ["--user", "a", "--state", "b"], "say who it is in one way"),
@@ -139,3 +145,9 @@ def test_what_does_not_go_together(folders: dict[str, Path], folder: str, words:
     code, shown, said = run(folders[folder], "--prompt", PROMPT, *sampler, *words)
     assert (code, shown) == (2, "")
     assert message in said
+
+
+def test_on_the_hub_the_way_says_what_a_name_stands_for(tmp_path: Path) -> None:
+    name = Path("somebody/model")
+    assert [_is_policy(name, how) for how in (None, "soups", "best_of_n", "prompted")] == [True, True, False, False]
+    assert not _is_policy(tmp_path, None)

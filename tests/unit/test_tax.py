@@ -275,8 +275,8 @@ def test_files_that_are_missing_or_too_small_are_told_before_anything_runs(tmp_p
 def test_no_measurable_category_is_said():
     cells = [
         ({"figure": "base", "seed": 0, "half": half}, {
-            "pairs": [f"{half}{n}" for n in range(4)], "category": ["a"] * 4, "prompt": [0, 1, 2, 3], "right": "0101", "people": ["x and y"],
-            "agreement": [0.4], "accuracy": [0.5],
+            "pairs": [f"{half}{n}" for n in range(4)], "category": ["a"] * 4, "prompt": [0, 1, 2, 3], "right": "0101",
+            "people": ["x and y"], "agreement": [0.4], "accuracy": [0.5],
         })
         for half in HALVES
     ]  # fmt: skip

@@ -37,7 +37,10 @@ WAYS = {
 def generate(
     model: Annotated[
         Path,
-        typer.Argument(metavar="MODEL", help="A folder that palate fit or palate tune wrote, or its name on the hub."),
+        typer.Argument(
+            metavar="MODEL",
+            help="A folder that palate fit or palate tune wrote, or its name on the hub (where --with says which).",
+        ),
     ],
     prompt: Annotated[str, typer.Option(help="What the person says; - reads standard input.")],
     how: Annotated[
@@ -121,13 +124,19 @@ def generate(
     asked = sys.stdin.read().strip() if prompt == "-" else prompt
     if not asked.strip():
         raise InputError("--prompt is empty; say what the person says")
-    way = _way(model, how)
+    policy = _is_policy(model, how)
+    way = _way(model, how, policy=policy)
     guards = {name: held for name, held in (("spread", guard), ("radius", guard_radius)) if held is not None}
-    _check(way, model, values, guards, mix, user_text, sampler)
+    given = {
+        "--values": values is not None, "--guard": guard is not None, "--guard-radius": guard_radius is not None, "--mix": mix,
+        "--user": user, "--user-text": user_text, "--answers": answers, "--state": state, "-o": out, "--sampler": sampler,
+        "--set": settings, "--base": base,
+    }  # fmt: skip
+    _check(way, policy, given)
     options = parse_settings(settings)
     if way == "soups":
         generator, who = _soup(model, mix or [], base)
-    elif _is_policy(model):
+    elif policy:
         generator, who = _with_policy(way, model, base, sampler, options, (user, user_text, answers, state), out)
     else:
         generator, who = _with_model(
@@ -154,45 +163,60 @@ def generate(
         say(f"note: {reply.note}")
 
 
-def _is_policy(folder: Path) -> bool:
-    """Whether a folder is of `palate tune`; what is not here is taken for one, unless it says otherwise."""
-    return not folder.is_dir() or (folder / "users.safetensors").is_file()
+def _is_policy(model: Path, how: str | None) -> bool:
+    """Whether MODEL is of `palate tune`; of what is not here, on the hub say, --with tells, and without it a policy is meant."""
+    if model.is_dir():
+        return (model / "users.safetensors").is_file()
+    return how in (None, "guided") or WAYS.get(str(how)) == "policy"
 
 
-def _way(model: Path, how: str | None) -> str:
+def _way(model: Path, how: str | None, *, policy: bool) -> str:
     """--with, checked against what MODEL is."""
     if how is None:
-        return "soft_prompt" if _is_policy(model) else "best_of_n"
+        return "soft_prompt" if policy else "best_of_n"
     if how not in WAYS:
         raise InputError(f"--with {how}: unknown; there are: {', '.join(WAYS)}")
-    if model.is_dir() and how != "guided" and (WAYS[how] == "policy") != _is_policy(model):
+    if how != "guided" and (WAYS[how] == "policy") != policy:
         made = {"policy": "a policy of palate tune", "model": "a reward model of palate fit"}
         raise InputError(f"--with {how} needs {made[WAYS[how]]}, and {model} is none")
     return how
 
 
-def _check(
-    way: str,
-    model: Path,
-    values: Path | None,
-    guards: Mapping[str, float],
-    mix: Sequence[str] | None,
-    user_text: str,
-    sampler: str | None,
-) -> None:
-    """Options that would do nothing are mistakes."""
-    if values is not None and (way != "guided" or _is_policy(model)):
-        raise InputError("--values steers --with guided and a model of palate fit; leave it out")
-    if guards and (_is_policy(model) or values is not None or way == "prompted"):
-        raise InputError("--guard holds the rewards of a model of palate fit (best_of_n, guided, revise); leave it out")
-    if way == "guided" and "spread" in guards:
-        raise InputError("--guard holds pairs of whole replies (best_of_n, revise); --with guided takes --guard-radius")
-    if (way == "soups") != bool(mix):
+def _check(way: str, policy: bool, given: Mapping[str, Any]) -> None:
+    """Options that would do nothing are mistakes.
+
+    Args:
+        way: of --with.
+        policy: whether MODEL is one.
+        given: options by name, those that were not given None or empty.
+    """
+
+    def refuse(names: Sequence[str], why: str) -> None:
+        for name in names:
+            if given[name]:
+                raise InputError(f"{name} {why}; leave it out")
+
+    if way != "guided" or policy:
+        refuse(["--values"], "steers --with guided and a model of palate fit")
+    if policy or given["--values"] or way == "prompted":
+        refuse(["--guard", "--guard-radius"], "holds the rewards of a model of palate fit (best_of_n, guided, revise)")
+    if way == "guided":
+        refuse(["--guard"], "holds pairs of whole replies (best_of_n, revise), and --with guided takes --guard-radius")
+    if (way == "soups") != bool(given["--mix"]):
         raise InputError("--mix FOLDER=WEIGHT says what --with soups mixes; give both, or neither")
-    if user_text and not _is_policy(model) and way != "prompted":
-        raise InputError("--user-text is told by --with prompted, or to a policy; leave it out")
-    if sampler is not None and way in ("soft_prompt", "soups"):
-        raise InputError(f"--sampler beside --with {way}, where the policy writes itself; leave it out")
+    if way == "soups":
+        refuse(
+            ["--set", "--user", "--user-text", "--answers", "--state", "-o"],
+            "beside --mix, which says whose replies are mixed",
+        )
+    if not policy and way != "prompted":
+        refuse(["--user-text"], "is told by --with prompted, or to a policy")
+    if way in ("soft_prompt", "soups"):
+        refuse(["--sampler"], f"beside --with {way}, where the policy writes itself")
+    if not policy:
+        refuse(["--base"], "is of a policy of palate tune")
+        if given["--user-text"]:
+            refuse(["-o"], "beside --user-text, of which there is no state to write")
 
 
 def _with_policy(
