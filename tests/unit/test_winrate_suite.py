@@ -193,9 +193,9 @@ def test_sampled_replies_are_ranked_for_each_person(monkeypatch):
 def test_words_follow_the_numbers():
     common = {"figure": "corpus", "against": "plain", "reward_share": 0.5}
     rows = [
-        {**common, "setting": "true reward", "exact": 0.94, "exact_other": 1.0},
-        {**common, "setting": "m", "exact": 0.74, "exact_other": 0.77},
-        {**common, "setting": "n", "exact": 0.6, "exact_other": 0.61},
+        {**common, "setting": "true reward", "exact": 0.94, "exact_best": 0.94, "exact_other": 1.0},
+        {**common, "setting": "m", "exact": 0.74, "exact_best": 0.94, "exact_other": 0.77},
+        {**common, "setting": "n", "exact": 0.6, "exact_best": 0.94, "exact_other": 0.61},
     ]
     first, second = all_words(rows)["corpus"]
     assert "m:" in first and "reached" in first and "missed" in second

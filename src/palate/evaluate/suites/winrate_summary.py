@@ -58,9 +58,12 @@ class _Ground:
         own, mean, best = self.side(name)[0], self.reward.mean(axis=1), self.reward.max(axis=1)
         return float((own - mean)[kept].sum() / (best - mean)[kept].sum())
 
-    def exact(self, name: str, *, same: bool) -> float:
-        """Wins against a random candidate, expected; with `same` one that may be the chosen itself (then a tie)."""
-        kept = self.sides[name] >= 0
+    def exact(self, name: str, *, same: bool, among: str | None = None) -> float:
+        """Wins against a random candidate, expected; with `same` one that may be the chosen itself (then a tie).
+
+        `among` counts the samples of another side, which may have chosen for some prompts only.
+        """
+        kept = self.sides[among or name] >= 0
         own = self.side(name)[0][:, None]
         won = (own > self.reward + _ALMOST) + 0.5 * (np.abs(own - self.reward) <= _ALMOST)
         width = self.reward.shape[1]
@@ -142,6 +145,7 @@ def _corpus(cells: Cells, group: str, figure: str) -> list[Row]:
             told["reward_share"] = ground.gain(name)
             if other == "plain":
                 told |= {"exact": ground.exact(name, same=True), "exact_other": ground.exact(name, same=False)}
+                told["exact_best"] = ground.exact("true reward", same=True, among=name)
             rows.append(told)
     return rows
 

@@ -67,10 +67,10 @@ def _reached(rows: Sequence[Row], figure: str) -> list[str]:
         if best is None or name in ("true reward", "chosen", "longest reply"):
             continue
         verdict = "reached" if told["exact_other"] >= WINS else "missed"
-        share = told["exact"] / best["exact"]
+        share = told["exact"] / told["exact_best"]
         words.append(
             f"{name}: better than another random reply in {told['exact_other']:.1%} of cases (asked for: {WINS:.0%}, {verdict}), than a "
-            f"random one of all eight in {told['exact']:.1%}, {share:.0%} of the true reward's {best['exact']:.1%} (asked for: "
+            f"random one of all eight in {told['exact']:.1%}, {share:.0%} of the true reward's {told['exact_best']:.1%} (asked for: "
             f"{SHARE:.0%}); {told['reward_share']:.0%} of the reward that the best reply adds."
         )
     if figure == "corpus" and IDEAL in at:
