@@ -48,7 +48,14 @@ def test_it_keeps_the_contract(check) -> None:
 def test_it_is_found_by_name_and_not_listed() -> None:
     assert "guarded" not in available()
     with pytest.raises(ConfigError, match="unknown method 'none'"):
-        make("guarded", method="none").traits  # noqa: B018
+        make("guarded", method="none")
+
+
+def test_a_guard_around_a_guard_is_refused(method: Method) -> None:
+    with pytest.raises(ConfigError, match="a guard around a guard"):
+        make("guarded", method="guarded")
+    with pytest.raises(InputError, match="a guard around a guard"):
+        Guarded.over(Guarded.over(method))
 
 
 def test_radius_0_is_the_anchor_and_a_large_one_the_method(method: Method, rows: Comparisons) -> None:

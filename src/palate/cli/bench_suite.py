@@ -79,6 +79,8 @@ def _tables(result: SuiteResult) -> list[str | Table]:
     from rich.table import Table
 
     shown: list[str | Table] = [result.title, *result.finding.preface]
+    if result.manifest["quick"]:
+        shown.append("A quick run: it shows the form, and its numbers mean little.")
     for figure, title in result.finding.titles.items():
         names, body = result.finding.table(figure)
         if not body:

@@ -71,7 +71,7 @@ def generate(
         float | None,
         typer.Option(
             metavar="LOGITS",
-            help="Personalize only where people differ, by so many logits and more; 1.3 is a good one.",
+            help="Personalize only where people differ, by so many logits and more; 1.3 suits hierarchical.",
         ),
     ] = None,
     guard_radius: Annotated[

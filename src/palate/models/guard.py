@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 from scipy.special import expit, logit
 
 from palate.config import Config
@@ -58,7 +58,7 @@ _HELD: WeakKeyDictionary[Guarded, Method] = WeakKeyDictionary()
 class GuardedConfig(Config):
     """Settings of the guard."""
 
-    method: str = Field("hierarchical", description="The method inside, by name.")
+    method: str = Field("hierarchical", description="The method inside, by name; no guard itself.")
     settings: dict[str, Any] = Field({}, description="Settings of the method inside.")
     spread: float | None = Field(
         None,
@@ -73,6 +73,13 @@ class GuardedConfig(Config):
         "pooled",
         description="What must not be overruled: pooled (what nobody in particular prefers), or base (the base reward).",
     )
+
+    @field_validator("method")
+    @classmethod
+    def _is_no_guard(cls, method: str) -> str:
+        if registry.get(method) is Guarded:
+            raise ValueError("a guard around a guard; give the method inside, with one spread and one radius")
+        return method
 
     @property
     def effective_spread(self) -> float | None:
@@ -114,9 +121,14 @@ class Guarded(Method):
         """A guard around a method that is fitted already; the arguments are those of `GuardedConfig`.
 
         Raises:
-            InputError: the anchor is a base reward, and the method was fitted without one; or see `population_spread`.
+            InputError: the method is a guard; the anchor is a base reward, and the method was fitted without one; or see
+                `population_spread`.
         """
         method._check_fitted()
+        if isinstance(method, Guarded):
+            raise InputError(
+                "a guard around a guard; give the method inside (`.method`), with one spread and one radius"
+            )
         about = {"spread": spread, "radius": radius, "anchor": anchor}
         guard = cls(method=method.name, settings=method.config.model_dump(), **about)
         if guard.config.effective_spread is not None:

@@ -174,7 +174,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder}: no policy here ({_CONFIG} is missing); write one with palate tune") from None
+        raise InputError(
+            f"{folder}: no policy here ({_CONFIG} is missing); write one with palate tune (or a reward model with palate fit)"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: damaged ({error}); save the policy again") from None
     if not isinstance(config, dict) or config.get("kind") != "policy":

@@ -89,7 +89,9 @@ def _tax_table(rows: Sequence[Row], exam: Exam, measurable: Sequence[str]) -> Ta
         for against in ("base", "pooled"):
             told = at[name, f"tax over {against}, mean"]
             cells.append(f"{told['value']:+.1f} {_ends(told)}".strip())
-        cells += [f"{at[name, f'tax over base, {category}']['value']:+.1f}" for category in exam.categories]
+        for category in exam.categories:
+            told = f"{at[name, f'tax over base, {category}']['value']:+.1f}"
+            cells.append(told if category in measurable else f"({told})")
         worst = at[name, "worst person"]
         who = "everybody alike" if name in ("pooled", "pretrained") else worst["note"]
         body.append([name, *cells, f"{worst['value']:+.1f}: {who}"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from palate.statistics import MINIMUM_PEOPLE
+
 __all__ = ["MEASURABLE", "NOT_MEASURABLE", "PREFACE", "TITLES", "all_words"]
 
 Row = Mapping[str, Any]
@@ -168,6 +170,7 @@ def _fairness(rows: Sequence[Row]) -> list[str]:
             f"People against the majority ({few['people']} of {everybody['people']}) are served at {few['pooled']:.0%} by one reward for "
             f"all and at {few['personal']:.0%} when known ({few['value']:+.1f} points); the majority at {many['pooled']:.0%} and "
             f"{many['personal']:.0%} ({many['value']:+.1f})."
+            + (f" Of fewer than {MINIMUM_PEOPLE} people nothing is claimed." if few["people"] < MINIMUM_PEOPLE else "")
         )
         words += _questions(rows)
     losing = [name for name, told in gains.items() if name.startswith("likes ") and told["value"] < 0]
