@@ -14,6 +14,7 @@ from palate.cli.app import app
 from palate.errors import ConfigError, InputError
 from palate.evaluate.length_control import length_controlled
 from palate.evaluate.suites import winrate_methods as methods
+from palate.evaluate.suites import winrate_summary
 from palate.evaluate.suites.pref_world import Size
 from palate.evaluate.suites.winrate import plan
 from palate.evaluate.suites.winrate_methods import (
@@ -232,3 +233,9 @@ def test_options_are_refused_elsewhere():
     for option in (["--pairs", "x.jsonl"], ["--judge-model", "x"]):
         result = CliRunner().invoke(app, ["bench", "data.csv", *option])
         assert result.exit_code == 2 and f"{option[0]}: only with --suite" in result.stderr
+
+
+def test_curves_go_by_the_number_of_candidates_and_not_by_the_alphabet():
+    curve = {name: [0.0, float(name)] for name in sorted(map(str, (1, 2, 4, 8, 16)))}
+    cells = [({"figure": "sampled picks", "setting": "m"}, {"curve": curve})]
+    assert [told["n"] for told in winrate_summary._optimised(cells)] == [1, 2, 4, 8, 16]

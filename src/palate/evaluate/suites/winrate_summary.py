@@ -257,7 +257,7 @@ def _optimised(cells: Cells) -> list[Row]:
             "value": float(np.mean([one[n][1] for one in curves_])), "learned": float(np.mean([one[n][0] for one in curves_])),
         }
         for (where, name), curves_ in found.items()
-        for n in curves_[0]
+        for n in sorted(curves_[0], key=int)  # cells are kept as JSON, whose keys stand in the order of the alphabet
     ]  # fmt: skip
 
 
