@@ -10,7 +10,9 @@ import pytest
 from test_benchmark import Spy, run, town
 
 from palate.evaluate.rivals import MARGIN, fronts, leads, pareto_front, sittings_of
+from palate.evaluate.summary import _possible
 from palate.report import write_report
+from palate.statistics import Estimate
 
 
 class Wrong(Spy):
@@ -121,3 +123,11 @@ def test_the_report_and_json_tell_what_was_judged(tmp_path):
     page = write_report(found, tmp_path / "report.html").read_text()
     assert "is anything better than hierarchical:epochs=3?" in page
     assert "the front of accuracy and seconds" in page
+
+
+def test_intervals_of_few_people_end_where_their_metric_does():
+    wide = Estimate(0.5, -1.9, 2.9, 2)
+    for metric, ends in {"accuracy": (0.0, 1.0), "accuracy_gain": (-1.0, 1.0), "log_loss": (-1.9, 2.9)}.items():
+        found = _possible(metric, wide)
+        assert (found.low, found.high) == ends and found.value == 0.5
+    assert np.isnan(_possible("auc", Estimate(0.5, np.nan, np.nan, 1)).low)

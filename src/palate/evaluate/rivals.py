@@ -61,6 +61,8 @@ def leads(
     for metric in ("accuracy", "log_loss"):
         families = [_family(table, metric, seed) for table in tables]
         for table, family, (low, high) in zip(tables, families, bounds(families), strict=True):
+            if metric == "accuracy":
+                low, high = np.maximum(low, -1.0), np.minimum(high, 1.0)
             rows += _rows(table, family, low, high, metric, labels)
     cell = rivals[label][0].cell
     place = {"data": cell["data"], "protocol": cell["protocol"], "method": label}

@@ -181,20 +181,31 @@ def asked_at(sittings: Mapping[str, Sequence[Sitting]], k: int, by_prompt: bool)
     )
 
 
+_SHARES = ("accuracy", "auc", "calibration_error", "minority_accuracy", "worst_tenth_accuracy")
+_RANGES = dict.fromkeys(_SHARES, (0.0, 1.0)) | {"accuracy_gain": (-1.0, 1.0)}
+
+
 def _estimates(table: Asked, labels: Sequence[str], seed: int, brief: bool) -> list[tuple[str, str, Estimate]]:
     """(metric, method, estimate) for all metrics and gains."""
     hits = correct(table.label[:, None], table.probability)
     losses = log_loss(table.label[:, None], table.probability)
     reference = labels.index(REFERENCE) if REFERENCE in labels else None
     choices = _crossed(table, {"accuracy": hits, "log_loss": losses}, labels, seed, reference=reference)
-    if brief:
-        return choices
-    return [
-        *choices,
-        *_per_person(table, labels, seed),
-        *_crossed(table, {"minority_accuracy": hits}, labels, seed, among=table.minority),
-        *_crossed(table, {"worst_tenth_accuracy": hits}, labels, seed, among=table.worst),
-    ]
+    if not brief:
+        choices += [
+            *_per_person(table, labels, seed),
+            *_crossed(table, {"minority_accuracy": hits}, labels, seed, among=table.minority),
+            *_crossed(table, {"worst_tenth_accuracy": hits}, labels, seed, among=table.worst),
+        ]
+    return [(metric, label, _possible(metric, estimate)) for metric, label, estimate in choices]
+
+
+def _possible(metric: str, estimate: Estimate) -> Estimate:
+    """The estimate with ends that its metric can take; those of few people lie far out."""
+    least, most = _RANGES.get(metric, (-np.inf, np.inf))
+    return replace(
+        estimate, low=float(np.clip(estimate.low, least, most)), high=float(np.clip(estimate.high, least, most))
+    )
 
 
 def _crossed(
