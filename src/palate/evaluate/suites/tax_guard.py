@@ -222,7 +222,7 @@ def _picture(rows: Sequence[Row]) -> str:
             and told["setting"] == name
             and told["where"] == where
             and told["strength"] != _CHOSEN
-        ]
+        ][::-1]
         for name in dict.fromkeys(told["setting"] for told in rows if told["figure"] == "guard")
         for where in ("test", "validation")
     }

@@ -95,7 +95,7 @@ def _tax_table(rows: Sequence[Row], exam: Exam, measurable: Sequence[str]) -> Ta
         worst = at[name, "worst person"]
         who = "everybody alike" if name in ("pooled", "pretrained") else worst["note"]
         body.append([name, *cells, f"{worst['value']:+.1f}: {who}"])
-    body += [[name, f"did not run: {reason}", *[""] * (len(heads) - 2)] for name, reason in exam.skipped.items()]
+    body += [[name, *[""] * (len(heads) - 2), f"did not run: {reason}"] for name, reason in exam.skipped.items()]
     return heads, body
 
 
