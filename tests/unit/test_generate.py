@@ -449,7 +449,7 @@ def test_candidates_that_were_heard_are_not_read_again(monkeypatch: pytest.Monke
     signs = sampler.form.tokenizer.convert_ids_to_tokens(range(len(sampler.form.tokenizer)))
     words = np.array([len(sign) == 1 and sign.isascii() and sign.isalpha() for sign in signs])
 
-    def letters(logits: np.ndarray, said: object) -> np.ndarray:
+    def letters(logits: np.ndarray, raw: np.ndarray, said: object) -> np.ndarray:
         return np.where(words, logits, -np.inf)
 
     tokens = sampler._tokens

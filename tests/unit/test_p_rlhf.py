@@ -241,7 +241,9 @@ def test_all_belongs_to_suites(tmp_path):
     said = CliRunner().invoke(app, ["bench", "data.csv", "--all"])
     assert said.exit_code == 2 and "--all: only with --suite p-rlhf" in said.output
     said = CliRunner().invoke(app, ["bench", "--suite", "pref", "--all"])
-    assert said.exit_code == 2 and "suite pref has no setting 'everything'" in " ".join(said.output.split())
+    assert said.exit_code == 2 and "--all: not with --suite pref, which takes --features, --seeds" in " ".join(
+        said.output.split()
+    )
 
 
 # -- words ----------------------------------------------------------------------------------------------------------------

@@ -357,4 +357,4 @@ def test_options_of_the_suite_are_refused_elsewhere():
         result = CliRunner().invoke(app, ["bench", "choices.csv", *option])
         assert result.exit_code == 2 and f"{option[0]}: only with --suite regimes" in result.stderr
         result = CliRunner().invoke(app, ["bench", "--suite", "pref", *option])
-        assert result.exit_code == 2 and "suite pref has no setting" in result.stderr
+        assert result.exit_code == 2 and f"{option[0]}: not with --suite pref" in result.stderr

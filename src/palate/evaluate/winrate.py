@@ -152,8 +152,6 @@ def replies_of(
 ) -> list[str]:
     """What a policy answers: as the person where it was trained on them, else as somebody new; their own words in any case.
 
-    Somebody seen all of whose rows were too long to train on is new, too.
-
     Args:
         policy: with its people.
         samples: whose `seen` says who is known.
@@ -162,14 +160,12 @@ def replies_of(
         sampling: of `palate.policies.Sampling`.
 
     Raises:
-        InputError: somebody is called seen, and the policy was saved without its people.
+        InputError: somebody who is called seen is not among the policy's people.
     """
     from palate.types import UserStates
 
     states = [
-        policy.person(sample.user, user_text=sample.user_text)
-        if sample.seen and (policy.people is None or sample.user in policy.people)
-        else policy.meet(sample.user_text)
+        policy.person(sample.user, user_text=sample.user_text) if sample.seen else policy.meet(sample.user_text)
         for sample in samples
     ]
     batch = UserStates.concatenate([state.batch for state in states])
