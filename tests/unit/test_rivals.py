@@ -10,7 +10,7 @@ import pytest
 from test_benchmark import Spy, run, town
 
 from palate.evaluate.rivals import MARGIN, fronts, leads, pareto_front, sittings_of
-from palate.evaluate.summary import _possible
+from palate.evaluate.summary import _ANY, _RANGES
 from palate.report import write_report
 from palate.statistics import Estimate
 
@@ -128,6 +128,6 @@ def test_the_report_and_json_tell_what_was_judged(tmp_path):
 def test_intervals_of_few_people_end_where_their_metric_does():
     wide = Estimate(0.5, -1.9, 2.9, 2)
     for metric, ends in {"accuracy": (0.0, 1.0), "accuracy_gain": (-1.0, 1.0), "log_loss": (-1.9, 2.9)}.items():
-        found = _possible(metric, wide)
+        found = wide.within(*_RANGES.get(metric, _ANY))
         assert (found.low, found.high) == ends and found.value == 0.5
-    assert np.isnan(_possible("auc", Estimate(0.5, np.nan, np.nan, 1)).low)
+    assert np.isnan(Estimate(0.5, np.nan, np.nan, 1).within(0.0, 1.0).low)

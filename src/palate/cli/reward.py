@@ -38,7 +38,7 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that pala
 def fit(
     file: File,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the model goes.")],
-    method: Annotated[str, typer.Option(help="A method of palate bench --list.")] = ("hierarchical"),
+    method: Annotated[str, typer.Option(help="A method of palate bench --list.")] = "hierarchical",
     features: Features = "smollm2",
     base_reward: BaseReward = None,
     side: Annotated[

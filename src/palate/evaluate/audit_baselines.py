@@ -6,7 +6,6 @@ not ties, per person first, then over people.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,11 +38,7 @@ def accuracy_of(
         found = two_way(right, user, None if prompt is None else prompt[kept], rng=rng, draws=draws)
     else:
         found = mean_over_users(np.bincount(user, right)[with_rows] / counts[with_rows], rng=rng, draws=draws)
-    return replace(found, low=_in_unit(found.low), high=_in_unit(found.high)).to_dict()
-
-
-def _in_unit(end: float) -> float:
-    return float(np.clip(end, 0.0, 1.0))
+    return found.within(0.0, 1.0).to_dict()
 
 
 def draws_for(n_users: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,7 @@ def _gains(
 
 def _bounded(gain: Estimate) -> Estimate:
     """An interval for a difference of accuracies ends at ±1, however few people it rests on."""
-    return replace(gain, low=float(np.clip(gain.low, -1.0, 1.0)), high=float(np.clip(gain.high, -1.0, 1.0)))
+    return gain.within(-1.0, 1.0)
 
 
 def _log_likelihood(probability: np.ndarray, label: np.ndarray) -> np.ndarray:

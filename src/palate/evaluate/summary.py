@@ -182,6 +182,7 @@ def asked_at(sittings: Mapping[str, Sequence[Sitting]], k: int, by_prompt: bool)
 
 
 _SHARES = ("accuracy", "auc", "calibration_error", "minority_accuracy", "worst_tenth_accuracy")
+_ANY = (-np.inf, np.inf)
 _RANGES = dict.fromkeys(_SHARES, (0.0, 1.0)) | {"accuracy_gain": (-1.0, 1.0)}
 
 
@@ -197,15 +198,7 @@ def _estimates(table: Asked, labels: Sequence[str], seed: int, brief: bool) -> l
             *_crossed(table, {"minority_accuracy": hits}, labels, seed, among=table.minority),
             *_crossed(table, {"worst_tenth_accuracy": hits}, labels, seed, among=table.worst),
         ]
-    return [(metric, label, _possible(metric, estimate)) for metric, label, estimate in choices]
-
-
-def _possible(metric: str, estimate: Estimate) -> Estimate:
-    """The estimate with ends that its metric can take; those of few people lie far out."""
-    least, most = _RANGES.get(metric, (-np.inf, np.inf))
-    return replace(
-        estimate, low=float(np.clip(estimate.low, least, most)), high=float(np.clip(estimate.high, least, most))
-    )
+    return [(metric, label, estimate.within(*_RANGES.get(metric, _ANY))) for metric, label, estimate in choices]
 
 
 def _crossed(

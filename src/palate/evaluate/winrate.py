@@ -8,7 +8,7 @@ gives each side half of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -124,8 +124,7 @@ def _over_people(won: np.ndarray, count: np.ndarray, rng: np.random.Generator) -
     times = multiplicities(len(won), _DRAWS, rng)
     narrow = np.sqrt(len(won) / (len(won) - 1.0))  # a resample's variance is (n - 1) / n of the unbiased one
     spread = ((won @ times) / (count @ times) - value) * narrow * widening(len(won), 0.95)
-    found = percentiles(value, spread, len(won), "users", 0.95)
-    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+    return percentiles(value, spread, len(won), "users", 0.95).within(0.0, 1.0)
 
 
 def judge_with(model: RewardModel, *, decided: float = 0.0) -> Judge:

@@ -36,7 +36,7 @@ class Sampling(Config):
 
 
 Steer = Callable[[np.ndarray, np.ndarray, Sequence[int]], np.ndarray]
-"""(logits (v,), tokens said so far) -> logits (v,): what a guide makes of the next token's logits."""
+"""(logits (v,), the same before the penalty of repetition, tokens said so far) -> logits (v,): what a guide makes of them."""
 
 
 class Decoding:

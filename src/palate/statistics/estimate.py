@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from scipy import stats
@@ -53,6 +53,10 @@ class Estimate:
     def claim(self) -> bool:
         """Whether it rests on enough units (20) and a finite interval, so that something may be claimed."""
         return self.n >= MINIMUM_PEOPLE and math.isfinite(self.low) and math.isfinite(self.high)
+
+    def within(self, least: float, most: float) -> Self:
+        """The same with its ends inside what the number can be; those of few people lie far out."""
+        return replace(self, low=float(np.clip(self.low, least, most)), high=float(np.clip(self.high, least, most)))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; what is not a finite number becomes None."""

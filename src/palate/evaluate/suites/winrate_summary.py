@@ -18,7 +18,7 @@ from palate.evaluate.suites.result import Finding, Row, row
 from palate.evaluate.suites.winrate_methods import numbers
 from palate.evaluate.suites.winrate_words import PREFACE, PUBLISHED, TITLES, all_words
 from palate.evaluate.winrate import win_rate
-from palate.statistics import Estimate, two_way
+from palate.statistics import two_way
 
 __all__ = ["summarise"]
 
@@ -159,20 +159,14 @@ def _versus(
     user, prompt = user[kept], prompt[kept]
     sample = two_way(verdict, user, prompt, rng=0)
     people, generous = (win_rate(verdict, [str(who) for who in user], ties=ties) for ties in ("half", "win"))
-    value, low, high = _inside(sample)
-    return row(figure, name, "win rate", value, low=low, high=high) | {
+    told = sample.within(0.0, 1.0).to_dict()
+    return row(figure, name, "win rate", told["value"], low=told["low"], high=told["high"]) | {
         "against": other, "answers": int(_K),
         "length_controlled": length_controlled(verdict, (one[1] - two[1])[kept].astype(float), prompt),
         "per_user": people.per_user.to_dict()["value"], "per_user_low": people.per_user.to_dict()["low"],
         "per_user_high": people.per_user.to_dict()["high"], "ties_win": generous.per_sample.value,
         "ties": people.ties, "samples": people.samples,
     }  # fmt: skip
-
-
-def _inside(estimate: Estimate) -> tuple[float | None, ...]:
-    """Value and ends of a share; bootstrap ends are cut at 0 and 1."""
-    told = estimate.to_dict()
-    return tuple(None if told[key] is None else min(max(told[key], 0.0), 1.0) for key in ("value", "low", "high"))
 
 
 def _answers(cells: Cells) -> list[Row]:
